@@ -15,6 +15,7 @@ use clap::{Args, Parser, ValueEnum};
 use serde::{Serialize, Serializer};
 
 use crate::address;
+use crate::graph::Name;
 
 mod class;
 mod contact;
@@ -67,6 +68,15 @@ pub struct DriveArgs {
     /// What the requests are
     #[arg(long, value_enum)]
     pub workload: WorkloadName,
+    /// register: spread over so many graphs, GRAPH-0, GRAPH-1 and so on, which are created if the last
+    /// of them is not there, and must be new: each job goes into one of them, at random
+    #[arg(
+        long,
+        value_parser = clap::value_parser!(u64).range(1..=1_000_000),
+        value_name = "N",
+        conflicts_with_all = ["reject_percent", "in_turn"]
+    )]
+    pub graphs: Option<u64>,
     /// register, mixed, load: what reads what
     #[arg(long, value_enum, default_value_t = Shape::Random)]
     pub shape: Shape,
@@ -192,8 +202,8 @@ pub struct DriveArgs {
         value_name = "N"
     )]
     pub churn_steps: u64,
-    /// End after so many requests, those of the warm-up included
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    /// End after so many requests, those of the warm-up included; 0: only what must be there is made
+    #[arg(long, value_name = "N")]
     pub requests: Option<u64>,
     /// What is sent in the first so many seconds, or due in them, is not measured
     #[arg(long, default_value_t = 0.0, value_parser = not_negative, value_name = "S")]
@@ -231,6 +241,15 @@ impl DriveArgs {
             args: DriveArgs,
         }
         Line::try_parse_from(words).map(|line| line.args)
+    }
+
+    /// The name of one of many graphs.
+    ///
+    /// # Errors
+    /// [`BenchError::Usage`] if the graph's own name leaves no room for a number.
+    pub fn graph_of_many(&self, number: u64) -> Result<Name, BenchError> {
+        let name = format!("{}-{number}", self.graph);
+        Name::new(&name).map_err(|error| BenchError::Usage(format!("--graph: {error}")))
     }
 }
 

@@ -6,6 +6,7 @@
 //! find right whatever they do wrong. `stored.rs` fetches a log and rows through `store` and judges
 //! nothing. docs/CHECKER.md says what is checked, and why that is enough.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ mod json;
 mod judge;
 mod maps;
 mod model;
+mod parts;
 mod real_time;
 mod recorded_request;
 mod replays;
@@ -36,6 +38,8 @@ mod unknown;
 pub use finding::{Finding, Involved, Kind, Summary, Verdict};
 pub use history::InputError;
 pub use stored::FetchError;
+
+use parts::{Parts, parts};
 
 use crate::address::redacted_file;
 use crate::input::{self, Repeats};
@@ -62,7 +66,7 @@ pub struct CheckArgs {
     /// How the verdict is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
-    /// Histories of one graph (docs/HISTORY.md); several are judged together, whether one was
+    /// Histories of one graph, or of many (docs/HISTORY.md); several are judged together, whether one was
     /// written after the other or beside it. Each is read once, so that pipes and <(COMMAND) will
     /// do; - is standard input
     #[arg(required = true, value_name = "HISTORY")]
@@ -111,8 +115,22 @@ pub fn check(args: &CheckArgs, options: &NodeOptions) -> Result<Verdict, CheckEr
     let paths = files.map(PathBuf::as_path);
     input::inspect(paths, Repeats::Refused)?;
     let mut evidence = Evidence::default();
+    let mut of_many: Option<BTreeMap<String, Evidence>> = None;
     for path in &args.histories {
-        evidence.history(&redacted_file(path), open(path)?)?;
+        let name = redacted_file(path);
+        match parts(&name, open(path)?)? {
+            Parts::One(lines) => evidence.history(&name, lines)?,
+            Parts::Many(graphs) => {
+                let of_many = of_many.get_or_insert_default();
+                for (graph, lines) in graphs {
+                    let name = format!("{name}, what is about graph `{graph}`");
+                    of_many.entry(graph).or_default().history(&name, &lines[..])?;
+                }
+            }
+        }
+    }
+    if let Some(of_many) = of_many {
+        return judge_many(args, &evidence, of_many);
     }
     if let Some(path) = &args.base {
         evidence.base(&redacted_file(path), open(path)?)?;
@@ -127,6 +145,34 @@ pub fn check(args: &CheckArgs, options: &NodeOptions) -> Result<Verdict, CheckEr
         evidence.stored(options)?;
     }
     Ok(evidence.judge())
+}
+
+/// Judges each of many graphs: all are valid, or the first that is not.
+fn judge_many(
+    args: &CheckArgs,
+    of_one: &Evidence,
+    of_many: BTreeMap<String, Evidence>,
+) -> Result<Verdict, CheckError> {
+    let refused = |what: &str| {
+        let file = args.histories.first().map_or_else(String::new, |path| redacted_file(path));
+        Err(InputError::File { file, what: what.to_owned() }.into())
+    };
+    if of_one.has_histories() {
+        return refused("is about many graphs, and another history about one: judge them apart");
+    }
+    if args.stored || args.changes.is_some() || args.base.is_some() || args.frozen {
+        return refused(
+            "is about many graphs, and tells all that happened to them: leave out what is of one",
+        );
+    }
+    let mut all = Summary::default();
+    for evidence in of_many.into_values() {
+        match evidence.judge() {
+            Verdict::Valid(summary) => all = all.with(&summary),
+            found @ Verdict::Found(_) => return Ok(found),
+        }
+    }
+    Ok(Verdict::Valid(all))
 }
 
 fn open(path: &Path) -> Result<BufReader<File>, InputError> {
@@ -152,6 +198,11 @@ impl Evidence {
     /// [`InputError`] with the line that is wrong.
     pub fn history(&mut self, name: &str, lines: impl BufRead) -> Result<(), InputError> {
         self.histories.read(name, lines, &mut self.texts)
+    }
+
+    /// Whether any was added.
+    fn has_histories(&self) -> bool {
+        self.histories.are_there()
     }
 
     /// Adds the graph that the histories begin with. They must have been added before.

@@ -37,6 +37,11 @@ pub static ALL: &[&Design] = &[
     &es_unchecked::ES_UNCHECKED,
 ];
 
+/// What designs on rows are called, whichever they are.
+pub const ON_ROWS: &str = "CRUD";
+/// What designs on a log alone are called.
+pub const ON_A_LOG: &str = "event sourcing";
+
 /// Two designs that differ in one choice, which explains the difference in what they cost.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Pair {

@@ -6,6 +6,7 @@ mod bounds;
 mod digits;
 mod histories;
 mod loss;
+mod page;
 pub mod place;
 mod replay;
 mod reports;

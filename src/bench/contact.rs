@@ -38,6 +38,9 @@ pub fn first_contact(
         return first_fetch(target, connection, args.path.as_deref());
     }
     first_answer(target, connection, &Request::CreateGraph)?;
+    if let Some(graphs) = args.graphs {
+        create_many(target, connection, args, graphs)?;
+    }
     let began = Instant::now();
     let (version, answer) = first_answer(target, connection, &Request::Graph)?;
     Ok(Contact {
@@ -46,6 +49,33 @@ pub fn first_contact(
         first_read: began.elapsed(),
         path: None,
     })
+}
+
+/// Creates the graphs that a workload is spread over, unless the last of them is there. They must be
+/// new: a history tells all that ever happened to each.
+fn create_many(
+    target: &dyn Target,
+    connection: &mut dyn Connection,
+    args: &DriveArgs,
+    graphs: u64,
+) -> Result<(), BenchError> {
+    let of = |number, request| {
+        let graph = args.graph_of_many(number)?;
+        Ok::<_, BenchError>(Request::OfGraph { graph, request: Box::new(request) })
+    };
+    let last = ask(connection, target.nodes(), &of(graphs - 1, Request::Graph)?);
+    let are_there = matches!(last, Outcome::Answered { .. });
+    let first = if are_there { graphs - 1 } else { 0 };
+    for number in first..graphs {
+        let (version, _) = first_answer(target, connection, &of(number, Request::CreateGraph)?)?;
+        if version != Some(0) {
+            return Err(BenchError::Refused(format!(
+                "--graphs: the graph `{}` is not new: give another --graph",
+                args.graph_of_many(number)?
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Gets the path, or else the first of those that a server may have.

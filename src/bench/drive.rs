@@ -84,6 +84,7 @@ pub fn drive_until(
             "format": FORMAT_VERSION,
             "fencepost": env!("CARGO_PKG_VERSION"),
             "graph": about_graph.then_some(&args.graph),
+            "graphs": args.graphs,
             "workload": args.workload,
             "seed": args.seed,
             "target": target.describe(),
@@ -120,7 +121,7 @@ pub fn drive_until(
     if args.delete_percent > 0 {
         tally.add(run.create_again(connection.as_mut(), &tally));
     }
-    let last = if about_graph {
+    let last = if about_graph && args.graphs.is_none() {
         last_look(connection.as_mut(), nodes, args.history.is_some())
     } else {
         Ok(json!({}))
@@ -302,6 +303,7 @@ impl Run<'_> {
             id,
             time_ns,
             due_ns: due.map(|due| self.ns(due)),
+            graph: request.graph().cloned(),
             request: request.clone(),
         };
         if let Some(recorder) = &self.recorder {

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::BenchError;
 use super::request::{Headers, Outcome, Request};
 use super::verbatim::Verbatim;
+use crate::graph::Name;
 use crate::input;
 
 /// What a reader of histories must know of.
@@ -50,6 +51,9 @@ pub struct Invocation {
     /// With a rate: when it was due.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub due_ns: Option<u64>,
+    /// Of a run on many graphs: the one that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub graph: Option<Name>,
     /// What is sent.
     pub request: Request,
 }

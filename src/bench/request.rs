@@ -45,6 +45,13 @@ pub enum Request {
         /// The write.
         write: Box<Request>,
     },
+    /// Of another graph than the run's: one of the many that the workload is spread over.
+    OfGraph {
+        /// The graph.
+        graph: Name,
+        /// What is asked of it.
+        request: Box<Request>,
+    },
     /// A job, unless it is still at the version that the client has.
     Job {
         /// Its name.
@@ -100,10 +107,28 @@ impl Request {
         }
     }
 
+    /// What is asked, of whichever graph.
+    #[must_use]
+    pub fn asked(&self) -> &Self {
+        match self {
+            Self::OfGraph { request, .. } => request,
+            request => request,
+        }
+    }
+
+    /// The graph, if it is another than the run's.
+    #[must_use]
+    pub fn graph(&self) -> Option<&Name> {
+        match self {
+            Self::OfGraph { graph, .. } => Some(graph),
+            _ => None,
+        }
+    }
+
     /// The version that the answer to a read must have at least: what the client has already seen.
     #[must_use]
     pub fn at_least(&self) -> Option<u64> {
-        match self {
+        match self.asked() {
             Self::Job { if_none_match, .. } => *if_none_match,
             _ => None,
         }
@@ -112,10 +137,10 @@ impl Request {
     /// The id of the call in the OpenAPI document; `fetch` for what may not be there.
     #[must_use]
     pub fn call(&self) -> &'static str {
-        match self {
+        match self.asked() {
             Self::CreateGraph => "createGraph",
             Self::DeleteGraph => "deleteGraph",
-            Self::Keyed { write, .. } => write.call(),
+            Self::Keyed { write: request, .. } | Self::OfGraph { request, .. } => request.call(),
             Self::Write(steps) => match steps.as_slice() {
                 [step] if step.precondition.is_none() => one_step_call(&step.operation),
                 _ => "applyChangeset",
@@ -137,7 +162,9 @@ impl Request {
     pub fn operations(&self) -> usize {
         match self {
             Self::Write(steps) => steps.len(),
-            Self::Keyed { write, .. } => write.operations(),
+            Self::Keyed { write: request, .. } | Self::OfGraph { request, .. } => {
+                request.operations()
+            }
             _ => 0,
         }
     }
@@ -147,7 +174,7 @@ impl Request {
     pub fn writes(&self) -> bool {
         match self {
             Self::CreateGraph | Self::DeleteGraph | Self::Write(_) | Self::Create(_) => true,
-            Self::Keyed { write, .. } => write.writes(),
+            Self::Keyed { write: request, .. } | Self::OfGraph { request, .. } => request.writes(),
             _ => false,
         }
     }
@@ -171,7 +198,7 @@ impl Serialize for Request {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("call", self.call())?;
-        let asked: &Self = match self {
+        let asked: &Self = match self.asked() {
             Self::Keyed { key, write } => {
                 map.serialize_entry("key", key)?;
                 write
@@ -180,8 +207,8 @@ impl Serialize for Request {
         };
         match asked {
             Self::CreateGraph | Self::DeleteGraph | Self::Digest | Self::Graph => {}
-            // A key is of a write, and not of another key.
-            Self::Keyed { .. } => {}
+            // A key is of a write, and not of another key; a line of a history tells the graph.
+            Self::Keyed { .. } | Self::OfGraph { .. } => {}
             Self::Write(steps) => map.serialize_entry("operations", &OperationsJson(steps))?,
             Self::Create(job) => {
                 map.serialize_entry("operations", &OperationsJson(&[creation(job.clone())]))?;

@@ -20,7 +20,10 @@ mod echo;
 mod events;
 pub mod figures;
 mod file;
+mod floors;
+mod given;
 mod hypotheses;
+mod judging;
 mod looks;
 mod machine;
 #[cfg(test)]
@@ -28,8 +31,10 @@ mod made_up;
 mod markdown;
 mod matrix;
 mod measure;
+mod measure_given;
 mod nodes;
 mod pace;
+mod page;
 mod place;
 mod plan;
 mod proxy;
@@ -55,10 +60,12 @@ pub use table::table;
 
 use base::Bases;
 use comparisons::comparisons;
+use given::NOT_STATED;
 use hypotheses::hypotheses;
 use machine::Machine;
 use measure::Bench;
 use pace::Progress;
+use page::{page, picture};
 use plan::Planned;
 pub use results::Results;
 use results::{BaseRecord, FORMAT, Outcome, Point};
@@ -68,12 +75,16 @@ use servers::Servers;
 
 use super::BenchError;
 use super::drive::unix_ms;
+use crate::address::redacted;
 
 impl From<ResultsError> for BenchError {
     fn from(error: ResultsError) -> Self {
         Self::Refused(error.to_string())
     }
 }
+
+/// The report of a run, in its directory.
+pub const REPORT: &str = "report.html";
 
 /// What a run came to.
 #[derive(Debug)]
@@ -84,8 +95,8 @@ pub struct RunResult {
     pub directory: PathBuf,
 }
 
-/// Measures what the arguments ask for, with `program`, which is this one. After each point, what
-/// was measured so far is in `results.json`. Ends early, without an error, once `stopped` is set.
+/// Measures what the arguments ask for, with `program`, which is this one. What was measured so far
+/// is in `results.json`, but for the last seconds. Ends early, without an error, once `stopped` is set.
 ///
 /// # Errors
 /// [`BenchError`] if the arguments contradict each other, or the directory cannot be used. A failure
@@ -108,6 +119,10 @@ pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<RunRe
     let mut servers = Servers::start(plan.settings(), args, &work, &directory)?;
     let mut machine = Machine::look(program, &work).map_err(|error| file_error(&work, &error))?;
     machine.software.extend(servers.software());
+    machine.software.extend(args.target.iter().map(|given| {
+        let name = format!("given server {}", given.name);
+        (name, given.urls.iter().map(|url| redacted(url)).collect::<Vec<_>>().join(","))
+    }));
     let mut results = match before {
         Some(mut results) => {
             if let Some(difference) = machine.differences(&results.machine).first() {
@@ -145,6 +160,7 @@ pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<RunRe
         kept: &directory.join(KEPT),
         checks: plan.record.checks,
     };
+    let mut kept = KeptResults { file: &file, ended: None, took: Duration::ZERO };
     for planned in left {
         if stopped.load(Ordering::Relaxed) {
             break;
@@ -152,7 +168,15 @@ pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<RunRe
         let (key, count) = (&planned.key, plan.points.len());
         let number = planned.number + 1;
         progress.says(format!("{} {} ({number} of {count})", key.label(), key.workload));
-        let (point, base) = measured(&bench, &mut bases, &mut servers, planned)?;
+        let found = measured(&bench, args, &mut bases, &mut servers, planned);
+        let (point, base) = match found {
+            Ok(found) => found,
+            Err(error) => {
+                // The error says more than one that comes of it.
+                drop(results.write(&file));
+                return Err(error);
+            }
+        };
         if let Some(why) = point.failure() {
             let (design, workload) = (point.key.label(), &point.key.workload);
             progress.beside(|| log::warn!("{design} with {workload}: {why}"));
@@ -162,7 +186,7 @@ pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<RunRe
             }
         }
         results.add(point, base);
-        results.write(&file)?;
+        kept.write(&results)?;
         progress.done(plan.time_of(planned));
     }
     drop(progress);
@@ -170,13 +194,60 @@ pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<RunRe
     results.comparisons = Some(comparisons(&results.points, results.plan.blocks));
     results.hypotheses = Some(hypotheses(&results.points, results.plan.blocks));
     results.write(&file)?;
+    write_page(&results, &directory.join(REPORT))?;
     fs::remove_dir_all(&work).map_err(|error| file_error(&work, &error))?;
     Ok(RunResult { results, directory })
+}
+
+/// Results are written again after so many times as long as writing took.
+const WRITE_SHARE: u32 = 20;
+
+/// The file of results, which is written whole. With some thousand points that takes a third of a
+/// second: then not after each of them. Whoever goes on with a run that was killed measures again
+/// what is missing.
+struct KeptResults<'f> {
+    file: &'f Path,
+    /// When it was last written.
+    ended: Option<Instant>,
+    /// How long that took.
+    took: Duration,
+}
+
+impl KeptResults<'_> {
+    fn write(&mut self, results: &Results) -> Result<(), ResultsError> {
+        if self.ended.is_some_and(|ended| ended.elapsed() < self.took * WRITE_SHARE) {
+            return Ok(());
+        }
+        let began = Instant::now();
+        results.write(self.file)?;
+        (self.ended, self.took) = (Some(Instant::now()), began.elapsed());
+        Ok(())
+    }
+}
+
+/// Draws the report into a file, in place of what is there.
+///
+/// # Errors
+/// [`BenchError`] if it cannot be written.
+pub fn write_page(results: &Results, file: &Path) -> Result<(), BenchError> {
+    fs::write(file, page(results)).map_err(|error| file_error(file, &error))
+}
+
+/// Draws the picture of the report's first screen into a file, in place of what is there.
+///
+/// # Errors
+/// [`BenchError`] if there is nothing to draw, or it cannot be written.
+pub fn write_picture(results: &Results, file: &Path) -> Result<(), BenchError> {
+    let nothing =
+        || BenchError::Refused("`register` was not measured: nothing is drawn".to_owned());
+    let svg = picture(results).ok_or_else(nothing)?;
+    fs::write(file, svg).map_err(|error| file_error(file, &error))
 }
 
 /// The point, and the base that it began from.
 fn measured(
     bench: &Bench<'_>,
+    args: &RunArgs,
     bases: &mut Bases<'_>,
     servers: &mut Servers,
     planned: &Planned,
@@ -200,12 +271,19 @@ fn measured(
         block: planned.block,
         key: planned.key.clone(),
         base: record.as_ref().map(|record| record.name.clone()),
-        durability: servers.durability(setting),
+        durability: durability(args, planned, servers),
         command: measure::command(bench.plan, planned),
         began_unix_ms,
         outcome,
     };
     Ok((point, record))
+}
+
+/// What an answered commit survives; of a given server what its maker says.
+fn durability(args: &RunArgs, planned: &Planned, servers: &Servers) -> String {
+    let Some(given) = &planned.given else { return servers.durability(&planned.key.setting) };
+    let said = args.target_survives.iter().rfind(|said| said.name == given.name);
+    said.map_or(NOT_STATED, |said| said.what).to_owned()
 }
 
 /// Databases and servers' logs, in the directory of a run, and only while it runs.

@@ -8,7 +8,8 @@ use super::WorkloadName::{self, Churn, Conflict, Load, Mixed, Plans, Register, R
 use super::{BenchError, DriveArgs};
 
 /// Which workloads make use of an option, by its name.
-const USED_BY: [(&str, &[WorkloadName]); 22] = [
+const USED_BY: [(&str, &[WorkloadName]); 23] = [
+    ("graphs", &[Register]),
     ("shape", &[Register, Mixed, Load]),
     ("order", &[Register, Mixed]),
     ("name_bytes", &[Register, Mixed, Load]),

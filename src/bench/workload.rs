@@ -178,7 +178,11 @@ impl Workload {
     }
 
     fn register(&self, number: u64) -> Request {
-        put(self.new_job(number))
+        let request = put(self.new_job(number));
+        let Some(graphs) = self.args.graphs else { return request };
+        let graph = Random::of(&[self.args.seed, 12, number]).below(graphs);
+        let graph = self.args.graph_of_many(graph).expect("the longest was made before");
+        Request::OfGraph { graph, request: Box::new(request) }
     }
 
     fn new_job(&self, number: u64) -> JobSpecification {

@@ -19,7 +19,7 @@ pub enum Verdict {
 }
 
 /// What was judged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// How many requests.
     pub operations: usize,
@@ -31,6 +31,20 @@ pub struct Summary {
     pub unknown: usize,
     /// How many of them were applied.
     pub unknown_applied: usize,
+}
+
+impl Summary {
+    /// Of this graph and another one.
+    #[must_use]
+    pub fn with(&self, other: &Self) -> Self {
+        Self {
+            operations: self.operations + other.operations,
+            first_version: self.first_version.min(other.first_version),
+            last_version: self.last_version.max(other.last_version),
+            unknown: self.unknown + other.unknown,
+            unknown_applied: self.unknown_applied + other.unknown_applied,
+        }
+    }
 }
 
 /// What can be wrong. The names are what is printed, in kebab case.

@@ -287,6 +287,12 @@ struct HeadersWire<'l> {
 objects_only!(Line<'l>, Clock, HeadersWire<'l>);
 
 impl Histories {
+    /// Whether there is any.
+    #[must_use]
+    pub fn are_there(&self) -> bool {
+        !self.files.is_empty()
+    }
+
     /// The version that the first of them begins at.
     #[must_use]
     pub fn first_version(&self) -> u64 {

@@ -27,8 +27,8 @@ pub enum BenchCommand {
     /// Say whether a later run is worse than an earlier one of the same plan, by more than noise.
     /// Prints Markdown; exit 1 if it is, 2 if the two cannot be compared
     Compare(ComparedFiles),
-    /// Print what a run has found
-    Report(ResultsFile),
+    /// Print what a run has found, or draw it as a page
+    Report(ReportArgs),
     /// Say whether a file of results is whole
     Validate(ResultsFile),
     /// Serve what no design can be quicker than
@@ -43,6 +43,19 @@ pub enum BenchCommand {
 pub struct ResultsFile {
     /// results.json of a run
     file: PathBuf,
+}
+
+#[derive(Args)]
+pub struct ReportArgs {
+    /// results.json of a run; /dev/stdin reads standard input
+    file: PathBuf,
+    /// Draw the report into this file instead: one page of HTML that needs nothing else. A file
+    /// that is there is replaced
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Draw the picture of its first screen alone into this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -108,11 +121,7 @@ pub fn run(node: &NodeArgs, command: &BenchCommand) -> Result<(), Failure> {
         BenchCommand::Drive(args) => drive(node, args),
         BenchCommand::Run(args) => run_benchmark(args),
         BenchCommand::Compare(files) => compare(files),
-        BenchCommand::Report(ResultsFile { file }) => {
-            let results =
-                Results::read(file).map_err(|error| Failure::refused(error.to_string()))?;
-            print(&benchmark::table(&results))
-        }
+        BenchCommand::Report(args) => report(args),
         BenchCommand::Validate(ResultsFile { file }) => {
             let results =
                 Results::read(file).map_err(|error| Failure::refused(error.to_string()))?;
@@ -156,7 +165,8 @@ fn run_benchmark(args: &RunArgs) -> Result<(), Failure> {
              --resume goes on"
         );
     }
-    log::info!("all of it is in {}", file.display());
+    let report = ran.directory.join(benchmark::REPORT);
+    log::info!("all of it is in {}, and drawn in {}", file.display(), report.display());
     let failed = ran.results.points.iter().filter(|point| point.failure().is_some()).count();
     match (failed, ran.results.complete) {
         (0, true) => Ok(()),
@@ -164,6 +174,33 @@ fn run_benchmark(args: &RunArgs) -> Result<(), Failure> {
         (failed, _) => Err(Failure::unavailable(format!(
             "{failed} points have no figures, or no verdict on them"
         ))),
+    }
+}
+
+fn report(ReportArgs { file, html, picture }: &ReportArgs) -> Result<(), Failure> {
+    let results = Results::read(file).map_err(|error| Failure::refused(error.to_string()))?;
+    let whole = |path: &PathBuf| std::fs::canonicalize(path).ok();
+    let read = [Some(file.clone()), Some(file.join(benchmark::RESULTS))].map(|file| whole(&file?));
+    for drawn in [html, picture].into_iter().flatten() {
+        if whole(drawn).is_some_and(|drawn| read.contains(&Some(drawn))) {
+            let what = "--html, --picture: this is the file of results: give another";
+            return Err(Failure::usage(what));
+        }
+    }
+    if html.is_some() && html == picture {
+        return Err(Failure::usage("--html, --picture: give each a file of its own"));
+    }
+    if let Some(html) = html {
+        benchmark::write_page(&results, html)?;
+        log::info!("the report is in {}", html.display());
+    }
+    if let Some(picture) = picture {
+        benchmark::write_picture(&results, picture)?;
+        log::info!("the picture is in {}", picture.display());
+    }
+    match (html, picture) {
+        (None, None) => print(&benchmark::table(&results)),
+        _ => Ok(()),
     }
 }
 

@@ -1,12 +1,14 @@
 //! What a run without faults records is what happened.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fencepost::bench::{Completion, Connection, Outcome, Request, Target, drive};
-use fencepost::check::{Evidence, Kind, Verdict};
+use fencepost::check::{CheckArgs, CheckError, Evidence, Kind, Verdict};
+use fencepost::db::DatabaseUrl;
 use fencepost::graph::{JobSpecification, PlanRequest};
+use fencepost::node::NodeOptions;
 use fencepost::service::Service;
 use serde_json::{Value, json};
 
@@ -384,4 +386,59 @@ fn what_only_a_history_tells_is_not_made_where_none_is_recorded() {
     // It stays so on the next connection.
     connection.move_on();
     assert!(connection.perform(&plan).headers.is_none());
+}
+
+/// The verdict on the history that was recorded last.
+fn judged(place: &Place) -> Result<Verdict, CheckError> {
+    let database = DatabaseUrl::parse(&place.database_url()).unwrap();
+    fencepost::check::check(
+        &CheckArgs::of(vec![place.path("history")]),
+        &NodeOptions::new(database),
+    )
+}
+
+#[test]
+fn requests_that_are_spread_over_many_graphs_are_judged_graph_by_graph() {
+    let place = Place::new();
+    let server = place.serve();
+    let line = "--workload register --graphs 7 --requests 200 --clients 4";
+    let (_, history) = place.record(&server.target(), line);
+    assert_eq!(history[0]["graphs"], 7);
+    let graphs: BTreeSet<&str> =
+        history.iter().filter_map(|line| line["graph"].as_str()).skip(1).collect();
+    let expected: Vec<String> = (0..7).map(|number| format!("bench-{number}")).collect();
+    assert!(graphs.iter().eq(&expected), "{graphs:?}");
+    let Verdict::Valid(summary) = judged(&place).unwrap() else { panic!() };
+    assert_eq!(summary.operations, 200);
+    assert!((20..60).contains(&summary.last_version), "of the graph with most: {summary:?}");
+    // One that is told to be about another graph than it was.
+    let moved: Vec<String> = history
+        .iter()
+        .map(|line| match line["event"] == "invoke" && line["id"] == 100 {
+            true => {
+                let mut line = line.clone();
+                let other = if line["graph"] == "bench-0" { "bench-1" } else { "bench-0" };
+                line["graph"] = json!(other);
+                line.to_string()
+            }
+            false => line.to_string(),
+        })
+        .collect();
+    std::fs::write(place.path("history"), moved.join("\n") + "\n").unwrap();
+    assert!(matches!(judged(&place).unwrap(), Verdict::Found(_)));
+    // What is of one graph says nothing of many.
+    let with_base = CheckArgs { frozen: true, ..CheckArgs::of(vec![place.path("history")]) };
+    let database = DatabaseUrl::parse(&place.database_url()).unwrap();
+    let said = fencepost::check::check(&with_base, &NodeOptions::new(database)).unwrap_err();
+    assert!(said.to_string().contains("is about many graphs"), "{said}");
+    // A history tells all that ever happened to each.
+    let again = drive(&server.target(), &arguments(line));
+    let said = again.err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(said.contains("is not new: give another --graph"), "{said}");
+    // Created, and nothing put into them.
+    let none = "--workload register --graphs 3 --requests 0 --graph other";
+    let (report, _) = place.record(&server.target(), none);
+    assert!(report.summary().rows.is_empty());
+    let Verdict::Valid(summary) = judged(&place).unwrap() else { panic!() };
+    assert_eq!(summary.operations, 0);
 }

@@ -280,8 +280,14 @@ impl Recording {
         let id = self.next.fetch_add(1, Ordering::SeqCst);
         let since = |at: Instant| (at - self.began).as_nanos() as u64;
         let time_ns = since(Instant::now());
-        let invocation =
-            Invocation { process: id, id, time_ns, due_ns: None, request: request.clone() };
+        let invocation = Invocation {
+            process: id,
+            id,
+            time_ns,
+            due_ns: None,
+            request: request.clone(),
+            graph: None,
+        };
         self.recorder.send(Event::Invoke(invocation)).unwrap();
         let completion = target.connect().perform(&request);
         let outcome = completion.outcome.clone();

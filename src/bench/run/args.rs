@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use clap::{Args, ValueEnum};
 
+use super::given::{Given, Survives};
 use crate::bench::Shape;
 
 /// Clients, unless another number is given.
@@ -82,6 +83,14 @@ pub struct RunArgs {
     /// started; as redis://HOST
     #[arg(long, value_name = "URL")]
     pub redis_url: Option<String>,
+    /// Measure this server too, which somebody has started: what it is to be called, and its nodes.
+    /// It must speak the API (docs/YOUR-VARIANT.md). A new graph is made there for each point
+    #[arg(long, value_parser = Given::parse, value_name = "NAME=URL[,URL…]", conflicts_with = "graph")]
+    pub target: Vec<Given>,
+    /// What an answered write of that server survives: nothing, a crash of its processes, or of the
+    /// machine. Figures of different durability are never drawn on one axis
+    #[arg(long, value_parser = Survives::parse, value_name = "NAME=nothing|process|machine")]
+    pub target_survives: Vec<Survives>,
     /// A/A: measure each design twice in each block, and compare the two, to see how often a
     /// difference is found where there is none. Takes twice as long
     #[arg(long)]

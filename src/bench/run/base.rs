@@ -51,7 +51,7 @@ impl BaseKey {
         let Self { family, storage, database, snapshots } = self;
         let on = match database {
             DatabaseKind::Postgres => "-on-postgres",
-            DatabaseKind::None | DatabaseKind::Sqlite => "",
+            DatabaseKind::None | DatabaseKind::Given | DatabaseKind::Sqlite => "",
         };
         let without = if *snapshots { "" } else { WITHOUT_SNAPSHOTS };
         format!("{family}/{storage}{on}{without}")
@@ -61,7 +61,7 @@ impl BaseKey {
     fn shown_url(&self) -> &'static str {
         match self.database {
             DatabaseKind::Postgres => "\"$DATABASE_URL\"",
-            DatabaseKind::None | DatabaseKind::Sqlite => "sqlite:graphs.db",
+            DatabaseKind::None | DatabaseKind::Given | DatabaseKind::Sqlite => "sqlite:graphs.db",
         }
     }
 }
@@ -135,6 +135,7 @@ impl<'r> Bases<'r> {
         let past = match point.workload.past {
             Past::Loaded => String::new(),
             Past::Churned { times } => format!("-churned-{times}"),
+            Past::ManyGraphs { graphs } => format!("-many-{graphs}"),
         };
         let family = format!("{}-{jobs}{past}", point.key.shape);
         let (storage, database) = (design.storage.to_string(), point.key.setting.database);
@@ -185,7 +186,7 @@ impl<'r> Bases<'r> {
                 let urls = Urls::of_server(postgres.url(&name, None), None);
                 (Prepared::Template(name), urls)
             }
-            DatabaseKind::None | DatabaseKind::Sqlite => {
+            DatabaseKind::None | DatabaseKind::Given | DatabaseKind::Sqlite => {
                 let file = directory.join("graphs.db");
                 let urls = Urls::of_file(&file);
                 (Prepared::File(file), urls)
@@ -194,8 +195,8 @@ impl<'r> Bases<'r> {
         let mut commands = self.commands(jobs, past)?;
         // Whether one was taken by itself of a long log, and of which version, is chance.
         let has_snapshot = match storage {
-            StorageKind::Log => true,
-            StorageKind::Rows => past != Past::Loaded,
+            StorageKind::Log => !matches!(past, Past::ManyGraphs { .. }),
+            StorageKind::Rows => matches!(past, Past::Churned { .. }),
             _ => false,
         };
         if has_snapshot && wanted.snapshots && !commands.is_empty() {
@@ -241,6 +242,11 @@ impl<'r> Bases<'r> {
                 let load = ["--workload", "load", "--shape", &shape, "--jobs", &size];
                 commands.push(drive(&[&load[..], &["--batch", &batch]].concat()));
             }
+        }
+        if let Past::ManyGraphs { graphs } = past {
+            let graphs = graphs.to_string();
+            let create = ["--workload", "register", "--requests", "0", "--graphs", &graphs];
+            commands.push(drive(&create));
         }
         if let Past::Churned { times } = past {
             let requests = (times * jobs.div_ceil(CHURN_BATCH)).to_string();

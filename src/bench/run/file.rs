@@ -11,15 +11,16 @@ use serde_json::{Number, Value};
 use super::base::WITHOUT_SNAPSHOTS;
 use super::comparisons::{compared, groups};
 use super::events::TimeLine;
-use super::figures::{Figures, Raw, Requests};
+use super::figures::{DRIVER, Figures, Processor, Raw, Requests};
 use super::hypotheses::hypotheses;
 use super::results::{
     BaseRecord, CheckVerdict, FORMAT, HypothesisRecord, Key, Measurement, Outcome, Point, Results,
 };
-use super::setting::Setting;
+use super::setting::{DatabaseKind, Setting};
 use crate::bench::class::Class;
 use crate::bench::latencies::Latencies;
 use crate::bench::timeline::Part;
+use crate::design;
 use crate::object::objects_only;
 
 /// The file of results in the directory of a run.
@@ -145,9 +146,17 @@ impl Results {
                 return Err(at("began from a base in another database than its setting's"));
             }
             let Outcome::Measured(measured) = &point.outcome else { continue };
-            if point.base.is_none() != point.key.is_floor() {
+            let is_given = point.key.setting.database == DatabaseKind::Given;
+            let is_own = design::named(&point.key.design).is_some();
+            if is_given && (is_own || point.key.again || point.key.setting != Setting::GIVEN) {
+                return Err(at("is of a given server, and of a design or a setting that is none"));
+            }
+            let has_base = !point.key.is_floor() && !is_given;
+            if point.base.is_some() != has_base {
                 return Err(at(match &point.base {
-                    Some(_) => "began from a base, and is of a floor, which has none",
+                    Some(_) => {
+                        "began from a base, and is of a floor or a given server, which have none"
+                    }
                     None => "began from no base, and is of a design",
                 }));
             }
@@ -274,11 +283,17 @@ fn fits_its_setting(path: &str, key: &Key, measured: &Measurement) -> Result<(),
         [("start_seconds", start_seconds.len()), ("peak_memory_bytes", peak_memory_bytes.len())]
     {
         // Where something happens, a node may end or join.
-        if count != key.nodes as usize && !(member == "peak_memory_bytes" && key.has_event()) {
-            return Err(format!("`{path}.{member}` is of {count} nodes, not of {}", key.nodes));
+        let nodes = if *setting == Setting::GIVEN { 0 } else { key.nodes as usize };
+        if count != nodes && !(member == "peak_memory_bytes" && key.has_event()) {
+            return Err(format!("`{path}.{member}` is of {count} nodes, not of {nodes}"));
         }
     }
-    if raw.syncs.is_some() && (!is_counted || key.is_floor()) {
+    let is_given = *setting == Setting::GIVEN;
+    let is_driver = |used: &Processor| used.process == DRIVER;
+    if is_given && (measured.disk.is_some() || !raw.processor.iter().all(is_driver)) {
+        return Err(format!("`{path}` tells what only servers of the run tell"));
+    }
+    if raw.syncs.is_some() && (!is_counted || key.is_floor() || is_given) {
         return Err(format!("`{path}.raw.syncs` is given, where no log was looked at"));
     }
     // A node that nobody asks has none: with fewer clients than nodes.
@@ -375,7 +390,6 @@ mod tests {
     use super::super::figures::{RoundTrips, Syncs};
     use super::super::made_up;
     use super::super::results::Compared;
-    use super::super::setting::DatabaseKind;
     use super::*;
 
     /// Whether they are still valid when the value at each of these places is another, and that the

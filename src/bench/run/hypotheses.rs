@@ -145,7 +145,8 @@ fn disk_bytes(measured: &Measurement) -> Option<f64> {
 }
 
 /// The share of decisions that were made and not committed.
-fn wasted(measured: &Measurement) -> Option<f64> {
+#[must_use]
+pub fn wasted(measured: &Measurement) -> Option<f64> {
     // None where not all nodes told; then nothing is known.
     let phases = measured.raw.phases.as_array()?;
     let counted = phases.iter().find(|phase| phase["counted"] == "wasted decisions");
@@ -155,7 +156,8 @@ fn wasted(measured: &Measurement) -> Option<f64> {
 }
 
 /// By how much the logarithm grows with that of the size: least squares, of at least two sizes.
-fn exponent(medians: &[(u64, f64)]) -> Option<f64> {
+#[must_use]
+pub fn exponent(medians: &[(u64, f64)]) -> Option<f64> {
     let count = medians.len() as f64;
     let points = || medians.iter().map(|(size, us)| ((*size as f64).ln(), us.ln()));
     let (x, y) = points().fold((0.0, 0.0), |(x, y), point| (x + point.0, y + point.1));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::args::RunArgs;
 use super::figures::{DRIVER, Figures, Processor, Raw, Requests};
 use super::machine::Machine;
 use super::plan::Plan;
@@ -106,6 +107,16 @@ pub fn of_plan(plan: &Plan) -> Results {
     let points =
         points.map(|planned| point(planned.number, planned.block, planned.key.clone(), measured()));
     Results { plan: plan.record.clone(), ..results(points.collect(), plan.record.blocks) }
+}
+
+/// All points of the plan that these arguments make, with so many requests a second.
+pub fn rated(line: &str, rate: impl Fn(&Key, u32) -> f64) -> Results {
+    let mut results = of_plan(&Plan::new(&RunArgs::of_line(line).unwrap()).unwrap());
+    for point in &mut results.points {
+        let found = measurement(rate(&point.key, point.block));
+        point.outcome = Outcome::Measured(Box::new(found));
+    }
+    results
 }
 
 /// The base of all designs.

@@ -1,10 +1,13 @@
 //! What a profile measures: which loads, in which settings, and by which designs.
 
+use std::sync::Arc;
+
 use super::args::{Profile, RunArgs, WRITERS};
 use super::events::{self, Event};
+use super::given::Given;
 use super::hypotheses::{GROWING, JOBS};
 use super::setting::{LockKind, Setting};
-use super::workloads::{self, Measures, Workload};
+use super::workloads::{self, Measures, Past, Workload};
 use crate::bench::BenchError;
 use crate::design::{self, Design, PAIRS, Reads, by_choice};
 
@@ -25,6 +28,8 @@ pub struct Load {
     pub setting: Setting,
     /// Who is asked.
     pub designs: Vec<&'static Design>,
+    /// And which servers that are given.
+    pub given: Vec<Arc<Given>>,
     /// Whether that is in the first block only.
     pub once: bool,
 }
@@ -70,6 +75,7 @@ pub fn loads(args: &RunArgs) -> Result<Vec<Load>, BenchError> {
     for &size in &sizes {
         let is_asked_for = |row: &Row| match row.by {
             Some(_) => !args.only_pairs && (args.graph.is_none() || row.workload.event.is_some()),
+            None if args.graph.is_some() && !row.workload.takes_any_graph() => false,
             None => {
                 !args.only_pairs
                     || row.rate.is_none()
@@ -105,14 +111,20 @@ pub fn loads(args: &RunArgs) -> Result<Vec<Load>, BenchError> {
                             || !args.only_pairs && (unpaired || is_named || !design.is_sound()))
                 }
             };
+            let is_empty = matches!(workload.past, Past::ManyGraphs { .. });
             loads.push(Load {
                 workload,
                 rate,
-                size: by.filter(|_| usual_graphs).map_or(size, |(size, _)| size),
+                size: match by.filter(|_| usual_graphs) {
+                    _ if is_empty => 0,
+                    Some((size, _)) => size,
+                    None => size,
+                },
                 writers: writers.or(workload.writers).unwrap_or(args.writers),
                 nodes: nodes.unwrap_or(workload.nodes),
                 setting,
                 designs: designs.iter().copied().filter(is_asked).collect(),
+                given: Vec::new(),
                 once: once || shows_broken && args.workloads.is_empty(),
             });
         }
@@ -125,7 +137,55 @@ pub fn loads(args: &RunArgs) -> Result<Vec<Load>, BenchError> {
         load.designs.retain(|design| !same.iter().any(|other| other.designs.contains(design)));
     }
     refuse_unused(args, &loads)?;
+    let given = given(args, &loads)?;
+    loads.extend(given);
     Ok(loads)
+}
+
+/// The same work for servers that are given, whatever these are made of: what begins from a graph
+/// that can be loaded into them, once for each number of nodes.
+fn given(args: &RunArgs, loads: &[Load]) -> Result<Vec<Load>, BenchError> {
+    let usage = |what: String| Err(BenchError::Usage(what));
+    let twice = |given: &Given| args.target.iter().filter(|other| other.name == given.name).count();
+    if let Some(given) = args.target.iter().find(|given| twice(given) > 1) {
+        return usage(format!("--target: `{}` is there twice", given.name));
+    }
+    let is_known = |name: &str| args.target.iter().any(|given| given.name == name);
+    if let Some(survives) = args.target_survives.iter().find(|said| !is_known(&said.name)) {
+        return usage(format!("--target-survives: there is no --target `{}`", survives.name));
+    }
+    let mut all: Vec<Load> = Vec::new();
+    for given in &args.target {
+        let given = Arc::new(given.clone());
+        for load in loads {
+            let Workload { measures, requests, event, past, .. } = load.workload;
+            let begins_loaded = *measures == Measures::Requests && *past == Past::Loaded;
+            let is_usual = load.setting == load.setting.usual();
+            if !begins_loaded || requests.is_some() || event.is_some() || !is_usual {
+                continue;
+            }
+            let own = Load {
+                nodes: load.nodes.min(given.urls.len() as u32),
+                setting: Setting::GIVEN,
+                designs: Vec::new(),
+                given: vec![Arc::clone(&given)],
+                ..load.clone()
+            };
+            match all.iter_mut().find(|other| other.is_like(&own)) {
+                Some(other) if other.given.contains(&given) => {}
+                Some(other) => other.given.push(Arc::clone(&given)),
+                None => all.push(own),
+            }
+        }
+    }
+    if !args.target.is_empty() && all.is_empty() {
+        return usage(
+            "--target: nothing that was chosen can be measured on a given server: starts, imports, \
+             long histories and what happens in a window need servers of our own"
+                .to_owned(),
+        );
+    }
+    Ok(all)
 }
 
 /// Of an option without effect it would be believed that it had one.
@@ -286,7 +346,8 @@ fn standard(args: &RunArgs, chosen: &[&'static Workload]) -> Vec<Row> {
     let mut rows = Vec::new();
     rows.extend(at(Setting::SQLITE, None, &["register", "turns", "reads", SHOWS_BROKEN]));
     // From here the others are varied.
-    rows.extend(at(servers, None, &["turns", "reads", "reregister", SHOWS_BROKEN]));
+    let more = ["turns", "reads", "reregister", SHOWS_BROKEN];
+    rows.extend(at(servers, None, &more));
     for row in at(servers, None, &["register"]) {
         let rates = rates_of(args, STANDARD_RATE).into_iter();
         rows.extend(rates.map(|rate| Row { rate: Some(rate), ..row }));
@@ -331,10 +392,11 @@ fn standard(args: &RunArgs, chosen: &[&'static Workload]) -> Vec<Row> {
 }
 
 /// How many clients `register` has beside as many as is usual, and how many requests a second.
-const MORE_WRITERS: [u32; 4] = [1, 4, 16, 32];
-const MORE_RATES: [u64; 3] = [50, 800, 1600];
+const MORE_WRITERS: [u32; 3] = [1, 4, 32];
+const MORE_RATES: [u64; 3] = [50, 800, 3200];
 
-/// One design of each kind, under less load and under more; unless others are chosen.
+/// One design of each kind, under less load and under more, and with many graphs; unless others are
+/// chosen.
 fn curves(args: &RunArgs) -> impl Iterator<Item = Row> {
     const DESIGNS: [&str; 5] = [
         by_choice::KEEPS_ONE_VERSION,
@@ -351,7 +413,10 @@ fn curves(args: &RunArgs) -> impl Iterator<Item = Row> {
     let writers = writers.filter_map(move |more| Some(Row { writers: Some(more), ..row? }));
     let usual_rates = args.rates.is_empty();
     let rates = MORE_RATES.into_iter().filter(move |_| usual_rates);
-    writers.chain(rates.filter_map(move |rate| Some(Row { rate: Some(rate), ..row? })))
+    let rates = rates.filter_map(move |rate| Some(Row { rate: Some(rate), ..row? }));
+    let many = workloads::named("many-graphs");
+    let many = many.map(|workload| Row { by, ..Row::new(Setting::POSTGRES, workload) });
+    writers.chain(rates).chain(many)
 }
 
 /// What decides hypotheses that the other rows leave open; unless other sizes are chosen.

@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use super::args::shape_name;
 use super::base::Base;
-use super::child::{how_it_ended, limit, output_within};
 use super::events::{AT, Event, PART_SECONDS, TimeLine, WARMUP_SECONDS, WINDOW_SECONDS};
 use super::figures::{Figures, PROXY, Raw, Requests, Syncs};
+use super::judging::{output_of, verdict};
 use super::looks::{Process, Watched};
 use super::machine::Used;
 use super::nodes::Node;
@@ -36,12 +36,9 @@ use crate::design::Design;
 use crate::graph::Name;
 
 /// How long a request may take.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(120);
+pub const ANSWERS_WITHIN: Duration = Duration::from_secs(120);
 /// How long a server may take to load a graph for its first answer.
 const LOADS_WITHIN: Duration = Duration::from_secs(600);
-
-/// How long the checker may take for one point. A graph of 300,000 jobs takes half a minute.
-const JUDGED_WITHIN: Duration = Duration::from_secs(30 * 60);
 
 /// What all points share.
 pub struct Bench<'r> {
@@ -106,6 +103,11 @@ impl Bench<'_> {
         let place = self.directory.join(format!("point-{}", point.number));
         drop(fs::remove_dir_all(&place));
         fs::create_dir_all(&place).map_err(|error| file_error(&place, &error))?;
+        if let Some(given) = &point.given {
+            let found = self.measure_given(point, given, &place);
+            drop(fs::remove_dir_all(&place));
+            return Ok(found.unwrap_or_else(|why| Outcome::Failed { why: why.to_string() }));
+        }
         let setting = &point.key.setting;
         let site = base.map(|base| Site::new(self.program, base, setting, servers, &place));
         let site = match site.transpose() {
@@ -133,7 +135,10 @@ impl Bench<'_> {
     }
 
     /// Copies a file to what is kept.
-    fn keep(&self, file: &Path, name: &str) -> Result<PathBuf, BenchError> {
+    ///
+    /// # Errors
+    /// [`BenchError`] if there is no room.
+    pub fn keep(&self, file: &Path, name: &str) -> Result<PathBuf, BenchError> {
         let kept = self.kept.join(name);
         fs::create_dir_all(self.kept)
             .and_then(|()| fs::copy(file, &kept))
@@ -266,58 +271,36 @@ impl Bench<'_> {
         (site, graph_before): (&Site<'_>, &Path),
         history: &Path,
     ) -> Result<CheckVerdict, BenchError> {
-        let limit = limit("bench.check", JUDGED_WITHIN);
         let ask = |format: &str, history: &Path| {
             let mut command = command_of(self.program);
             site.direct().give_to(&mut command);
-            command
-                .args(["--design", design.name, "check", "--format", format])
-                .args(design.storage.has_log().then_some("--stored"))
-                .arg("--base")
-                .arg(graph_before)
-                .arg(history)
-                .env("RUST_LOG", "error");
-            output_within(&mut command, limit)
-                .map_err(|error| BenchError::Unavailable(error.to_string()))
-        };
-        let output = ask("json", history)?;
-        let said: Option<Value> =
-            output.as_ref().and_then(|output| serde_json::from_slice(&output.stdout).ok());
-        if let (Some(output), Some(said)) = (&output, &said)
-            && output.status.success()
-        {
-            return Ok(CheckVerdict::Valid { summary: said["summary"].clone() });
-        }
-        // All that is needed to judge it again.
-        let names = Kept::of(point.number);
-        let kept = self.keep(history, &names.history)?;
-        self.keep(graph_before, &names.base)?;
-        if let Some(database) = site.file().filter(|_| design.storage.has_log()) {
-            self.keep(database, &names.database)?;
-            let wal = database.with_extension("db-wal");
-            if wal.exists() {
-                self.keep(&wal, &format!("{}-wal", names.database))?;
+            command.args(["--design", design.name, "check", "--format", format]);
+            // Of many graphs, which were empty, the history tells all.
+            if !point.key.has_many_graphs() {
+                command.args(design.storage.has_log().then_some("--stored"));
+                command.arg("--base").arg(graph_before);
             }
-        }
-        let again = check_again(point.number, design.name, &point.key.setting);
-        let took_too_long = || {
-            let limit = humantime::format_duration(limit);
-            format!("the check took longer than {limit} and was ended; {again}")
+            output_of(command.arg(history).env("RUST_LOG", "error"))
         };
-        let Some(output) = output else {
-            return Ok(CheckVerdict::Failed { why: took_too_long() });
+        let names = Kept::of(point.number);
+        let keep = || {
+            self.keep(history, &names.history)?;
+            let again = check_again(point.number, &point.key);
+            if point.key.has_many_graphs() {
+                return Ok(again);
+            }
+            self.keep(graph_before, &names.base)?;
+            if let Some(database) = site.file().filter(|_| design.storage.has_log()) {
+                self.keep(database, &names.database)?;
+                let wal = database.with_extension("db-wal");
+                if wal.exists() {
+                    self.keep(&wal, &format!("{}-wal", names.database))?;
+                }
+            }
+            Ok(again)
         };
-        let kind = said.as_ref().and_then(|said| said["finding"]["kind"].as_str());
-        let Some(kind) = kind else {
-            let why = format!("the check gave no verdict: {}; {again}", how_it_ended(&output));
-            return Ok(CheckVerdict::Failed { why });
-        };
-        let finding = match ask("text", &kept)? {
-            Some(output) if output.stdout.is_empty() => how_it_ended(&output),
-            Some(output) => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-            None => took_too_long(),
-        };
-        Ok(CheckVerdict::Invalid { kind: kind.to_owned(), finding })
+        let kept = self.kept.join(&names.history);
+        verdict(|| ask("json", history), keep, || ask("text", &kept))
     }
 }
 
@@ -374,9 +357,8 @@ fn measurement(
     around: MeasuredAround,
 ) -> Result<Measurement, BenchError> {
     let MeasuredAround { start_seconds, peak_memory_bytes, log_syncs, verdict, timeline } = around;
-    let summary = report.map(Report::summary);
     let slowest_start = start_seconds.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
-    let mut raw = raw(summary.as_ref(), slowest_start);
+    let mut raw = raw_of(report, slowest_start);
     let commits = report.and_then(|report| report.phases.commits_since_start());
     raw.syncs = log_syncs.zip(commits).map(|(count, commits)| Syncs { count, commits });
     let steal_seconds = watched.note_in(&mut raw)?;
@@ -384,10 +366,6 @@ fn measurement(
         // Nobody has looked.
         raw.written_bytes = None;
     }
-    raw.operations = report.and_then(Report::loaded);
-    // Of some of the nodes alone they would be taken for those of all.
-    let phases = report.map(|report| &report.phases).filter(|phases| phases.are_of_all());
-    raw.phases = phases.map_or(Value::Null, Phases::json);
     let figures = Figures::of(&raw).map_err(|error| BenchError::Refused(error.to_string()))?;
     let measured = Measurement {
         verdict,
@@ -408,8 +386,14 @@ fn by_node(summary: Option<&Summary>) -> Vec<String> {
     if by_node.len() < 2 { Vec::new() } else { by_node.iter().map(Latencies::encoded).collect() }
 }
 
-/// What the driver counted; of a start, which it did not drive, the time that the start took.
-fn raw(summary: Option<&Summary>, start_seconds: f64) -> Raw {
+/// What the driver counted, and the servers of themselves; of a start, which it did not drive, the
+/// time that the start took.
+#[must_use]
+pub fn raw_of(report: Option<&Report>, start_seconds: f64) -> Raw {
+    let summary = &report.map(Report::summary);
+    let summary = summary.as_ref();
+    // Of some of the nodes alone they would be taken for those of all.
+    let phases = report.map(|report| &report.phases).filter(|phases| phases.are_of_all());
     let row = |row: &Row| Requests {
         call: row.call.to_owned(),
         verdict: row.verdict.clone(),
@@ -431,13 +415,13 @@ fn raw(summary: Option<&Summary>, start_seconds: f64) -> Raw {
         lateness: encoded(|summary| &summary.lateness),
         by_node: by_node(summary),
         in_flight_at_end: summary.map_or(0, |summary| summary.in_flight_at_end),
-        operations: None,
+        operations: report.and_then(Report::loaded),
         processor: Vec::new(),
         written_bytes: Some(0),
         wal_bytes: None,
         round_trips: None,
         syncs: None,
-        phases: Value::Null,
+        phases: phases.map_or(Value::Null, Phases::json),
     }
 }
 

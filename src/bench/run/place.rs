@@ -4,6 +4,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use super::results::Key;
 use super::setting::{DatabaseKind, Setting};
 use crate::bench::BenchError;
 use crate::design::{self, Design, Reads};
@@ -82,28 +83,34 @@ pub fn floor(kind: &str) -> Vec<String> {
     ["bench", "floor", kind].map(str::to_owned).into()
 }
 
-/// How a point of this design is judged again from what is kept of it: where, and the command. Of
-/// a database on a server nothing is kept.
-pub fn check_again(number: usize, design: &str, setting: &Setting) -> String {
-    let Kept { base, history, database } = Kept::of(number);
-    let has_log = design::named(design).is_some_and(|known| known.storage.has_log());
-    let (node, stored) = match has_log && setting.database == DatabaseKind::Sqlite {
-        true => {
-            let database = format!("--database-url sqlite:{KEPT}/{database}");
-            (format!("{database} --design {design} "), "--stored ")
-        }
-        false => (String::new(), ""),
+/// How a point is judged again from what is kept of it: where, and the command. Of a database on a
+/// server nothing is kept.
+pub fn check_again(number: usize, key: &Key) -> String {
+    let Kept { base, load, history, database } = Kept::of(number);
+    let node = |stored: bool| match stored {
+        true => format!("--database-url sqlite:{KEPT}/{database} --design {} ", key.design),
+        false => String::new(),
     };
-    format!(
-        "to judge again, in the directory of results.json: fencepost {node}check {stored}--base \
-         {KEPT}/{base} {KEPT}/{history}"
-    )
+    let has_log = design::named(&key.design).is_some_and(|known| known.storage.has_log());
+    let stored = has_log && key.setting.database == DatabaseKind::Sqlite;
+    let command = match key.setting.database {
+        DatabaseKind::Given => format!("check {KEPT}/{load} {KEPT}/{history}"),
+        // It tells all that happened to them.
+        _ if key.has_many_graphs() => format!("check {KEPT}/{history}"),
+        _ => {
+            let (node, stored) = (node(stored), if stored { "--stored " } else { "" });
+            format!("{node}check {stored}--base {KEPT}/{base} {KEPT}/{history}")
+        }
+    };
+    format!("to judge again, in the directory of results.json: fencepost {command}")
 }
 
 /// The names of what is kept of a point without a verdict, or with one that it is not valid.
 pub struct Kept {
     /// The graph that it began with.
     pub base: String,
+    /// How a given server was loaded before.
+    pub load: String,
     /// What was asked and answered.
     pub history: String,
     /// The database that it left, if that is a file and has a log to judge by.
@@ -115,6 +122,7 @@ impl Kept {
     pub fn of(number: usize) -> Self {
         Self {
             base: format!("point-{number}-base.ndjson"),
+            load: format!("point-{number}-load.ndjson"),
             history: format!("point-{number}.ndjson"),
             database: format!("point-{number}.db"),
         }

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
 use super::args::RunArgs;
 use super::events::{WARMUP_SECONDS, WINDOW_SECONDS};
+use super::given::Given;
 use super::machine::sha256_of;
 use super::matrix::{self, Load};
 use super::pace::minutes;
@@ -27,6 +29,8 @@ const AROUND: Duration = Duration::from_millis(100);
 const ON_POSTGRES: Duration = Duration::from_millis(300);
 /// What each node more than one takes: a process that loads the graph.
 const NODE_MORE: Duration = Duration::from_millis(80);
+/// How many jobs a second are loaded into a given server.
+const GIVEN_PER_SECOND: f64 = 5_000.0;
 /// With how many jobs a second its graph is copied, loaded and read by the checker.
 const JOBS_PER_SECOND: f64 = 25_000.0;
 /// How many jobs a second a process loads, for one request.
@@ -34,6 +38,8 @@ const LOADED_PER_SECOND: f64 = 400_000.0;
 /// How many jobs a second come into a base, and are changed in it.
 const LOADED_AS_BASE_PER_SECOND: f64 = 11_000.0;
 const CHURNED_PER_SECOND: f64 = 10_000.0;
+/// How many graphs a second are created in one.
+const CREATED_PER_SECOND: f64 = 1_000.0;
 /// How many jobs a second an import brings in.
 const IMPORTED_PER_SECOND: f64 = 20_000.0;
 
@@ -48,8 +54,10 @@ pub struct Planned {
     pub key: Key,
     /// How.
     pub workload: &'static Workload,
-    /// By which design; none: a floor.
+    /// By which design; none: a floor, or a given server.
     pub design: Option<&'static Design>,
+    /// The server that is given.
+    pub given: Option<Arc<Given>>,
 }
 
 /// All that is to be measured.
@@ -89,8 +97,10 @@ impl Plan {
                     design: design.to_owned(),
                     again: false,
                 };
-                let planned =
-                    |key: Key, design| Planned { number: 0, block, key, workload, design };
+                let planned = |key: Key, design| {
+                    let (number, given) = (0, None);
+                    Planned { number, block, key, workload, design, given }
+                };
                 let mut of_load = Vec::new();
                 for design in &load.designs {
                     of_load.push(planned(key(design.name), Some(*design)));
@@ -100,9 +110,14 @@ impl Plan {
                         of_load.push(planned(again, Some(*design)));
                     }
                 }
+                let of_given = load.given.iter().map(|given| Planned {
+                    given: Some(Arc::clone(given)),
+                    ..planned(key(&given.name), None)
+                });
+                of_load.extend(of_given);
                 // Of each kind of load once in a block.
                 let kind = (rate, writers, workload.in_turn());
-                let is_driven = workload.measures == Measures::Requests && !load.designs.is_empty();
+                let is_driven = workload.measures == Measures::Requests && !of_load.is_empty();
                 if is_driven && !floors.contains(&kind) {
                     floors.push(kind);
                     for floor in ["echo", "null"] {
@@ -140,6 +155,12 @@ impl Plan {
         digest.update(format!("{}\n", args.seed));
         if let Some(file) = &args.graph {
             digest.update(sha256_of(file).map_err(|error| file_error(file, &error))?);
+        }
+        for given in &args.target {
+            digest.update(format!("{given:?}\n"));
+        }
+        for survives in &args.target_survives {
+            digest.update(format!("{survives:?}\n"));
         }
         let record = PlanRecord {
             profile: args.profile.name().to_owned(),
@@ -184,7 +205,8 @@ impl Plan {
             false => Duration::ZERO,
         };
         let others = NODE_MORE * point.key.nodes.saturating_sub(1);
-        let of_graph = Duration::from_secs_f64(window + size / JOBS_PER_SECOND);
+        let loaded = if point.given.is_some() { size / GIVEN_PER_SECOND } else { 0.0 };
+        let of_graph = Duration::from_secs_f64(window + loaded + size / JOBS_PER_SECOND);
         AROUND + database + others + of_graph
     }
 
@@ -200,16 +222,19 @@ impl Plan {
         let bases = self.points.iter().filter_map(|point| {
             let storage = point.design?.storage.to_string();
             let Key { setting: Setting { database, snapshots, .. }, size, .. } = point.key;
-            let times = match point.workload.past {
-                Past::Loaded => 0,
-                Past::Churned { times } => times,
+            let (times, graphs) = match point.workload.past {
+                Past::Loaded => (0, 0),
+                Past::ManyGraphs { graphs } => (0, graphs),
+                Past::Churned { times } => (times, 0),
             };
             let is_made = point.workload.measures != Measures::Import;
-            is_made.then_some((storage, database, snapshots, size, times))
+            is_made.then_some((storage, database, snapshots, size, times, graphs))
         });
         let bases: BTreeSet<_> = bases.collect();
-        let seconds = bases.iter().map(|(.., size, times)| {
-            *size as f64 / LOADED_AS_BASE_PER_SECOND + (times * size) as f64 / CHURNED_PER_SECOND
+        let seconds = bases.iter().map(|(.., size, times, graphs)| {
+            *size as f64 / LOADED_AS_BASE_PER_SECOND
+                + (times * size) as f64 / CHURNED_PER_SECOND
+                + *graphs as f64 / CREATED_PER_SECOND
         });
         Duration::from_secs_f64(seconds.sum())
     }
@@ -317,7 +342,7 @@ mod tests {
         ));
         for block in 0..2 {
             let of_block = plan.points.iter().filter(|point| point.block == block);
-            let floors = of_block.filter(|point| point.design.is_none());
+            let floors = of_block.filter(|point| point.key.is_floor());
             let mut floors: Vec<_> = floors
                 .map(|point| {
                     let Key { workload, rate, writers, design, .. } = &point.key;

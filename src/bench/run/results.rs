@@ -12,12 +12,13 @@ use super::figures::{Figures, Raw};
 use super::machine::Machine;
 use super::setting::{DatabaseKind, Setting};
 use super::statistics::Order;
-use super::workloads::{self, Measures};
+use super::workloads::{self, Measures, Past};
 use crate::object::objects_both_ways;
 
 /// The format that this program writes and reads. To be raised where the same file would mean
-/// something else, or would not be valid any more: with another member or word, and with another
-/// rule by which a figure, a ratio or a reason is made. Another pair, workload or sentence of a
+/// something else, or would not be valid any more: with another member, and with another
+/// rule by which a figure, a ratio or a reason is made. A word that only newer files hold is none: an
+/// older program refuses them, and names the word. Another pair, workload or sentence of a
 /// table is no reason: files hold keys and words, and are judged by the pairs that they hold.
 pub const FORMAT: u32 = 4;
 
@@ -360,6 +361,13 @@ impl Key {
         workloads::named(&self.workload)?.requests
     }
 
+    /// Whether it is about many graphs, which were empty.
+    #[must_use]
+    pub fn has_many_graphs(&self) -> bool {
+        workloads::named(&self.workload)
+            .is_some_and(|known| matches!(known.past, Past::ManyGraphs { .. }))
+    }
+
     /// Whether something happened in the middle of the window, of which there is a time-line.
     #[must_use]
     pub fn has_event(&self) -> bool {
@@ -379,7 +387,12 @@ impl Key {
         let Self { workload, shape, writers, nodes, .. } = self;
         let rate = self.rate.map_or_else(String::new, |rate| format!(", {rate} requests a second"));
         let (jobs, setting) = (self.jobs(), self.setting.title());
-        format!("{workload}: {shape}{jobs}, {writers} clients, {nodes} nodes{rate}{setting}")
+        let several = |count: &u32| if *count == 1 { "" } else { "s" };
+        format!(
+            "{workload}: {shape}{jobs}, {writers} client{}, {nodes} node{}{rate}{setting}",
+            several(writers),
+            several(nodes)
+        )
     }
 
     /// The size of the graph as the end of a title; nothing where it is not known.

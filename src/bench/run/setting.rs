@@ -43,11 +43,13 @@ pub enum DatabaseKind {
     Sqlite,
     /// A server.
     Postgres,
+    /// Whatever a server has that was given.
+    Given,
 }
 
 impl DatabaseKind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::None, Self::Sqlite, Self::Postgres];
+    pub const ALL: [Self; 4] = [Self::None, Self::Sqlite, Self::Postgres, Self::Given];
 
     /// The word for it in the file.
     #[must_use]
@@ -56,6 +58,7 @@ impl DatabaseKind {
             Self::None => "none",
             Self::Sqlite => "sqlite",
             Self::Postgres => "postgres",
+            Self::Given => "given",
         }
     }
 }
@@ -93,6 +96,9 @@ impl Setting {
     /// Of what keeps nothing.
     pub const FLOOR: Self =
         Self { database: DatabaseKind::None, lock: LockKind::None, ..Self::SQLITE };
+    /// Of a server that was given.
+    pub const GIVEN: Self =
+        Self { database: DatabaseKind::Given, lock: LockKind::None, ..Self::SQLITE };
     /// On a file.
     pub const SQLITE: Self = Self {
         database: DatabaseKind::Sqlite,
@@ -123,7 +129,7 @@ impl Setting {
     #[must_use]
     pub fn is_possible(&self) -> bool {
         let has_lock = match self.database {
-            DatabaseKind::None => self.lock == LockKind::None,
+            DatabaseKind::None | DatabaseKind::Given => self.lock == LockKind::None,
             DatabaseKind::Sqlite => self.lock == LockKind::File,
             DatabaseKind::Postgres => matches!(self.lock, LockKind::Postgres | LockKind::Redis),
         };
@@ -140,6 +146,7 @@ impl Setting {
     pub fn usual(&self) -> Self {
         match self.database {
             DatabaseKind::None => Self::FLOOR,
+            DatabaseKind::Given => Self::GIVEN,
             DatabaseKind::Sqlite => Self::SQLITE,
             DatabaseKind::Postgres => Self::POSTGRES,
         }
@@ -163,6 +170,7 @@ impl Setting {
         let usual = self.usual();
         let mut words = match self.database {
             DatabaseKind::None => return String::new(),
+            DatabaseKind::Given => return ", a given server".to_owned(),
             DatabaseKind::Sqlite => ", SQLite".to_owned(),
             DatabaseKind::Postgres => ", Postgres".to_owned(),
         };

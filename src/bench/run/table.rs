@@ -7,6 +7,7 @@ use super::comparisons::{
 };
 use super::events::TimeLine;
 use super::figures::Figures;
+use super::floors::{floor_of, is_driver_limited, times_floor};
 use super::hypotheses::hypotheses;
 use super::place::check_again;
 use super::results::{
@@ -14,15 +15,11 @@ use super::results::{
     QuantityRecord, Results,
 };
 use super::statistics::{Estimate, FEWEST_BLOCKS, Order, median};
-use super::workloads::Measures;
 use super::wrapped::{COLUMNS, wrapped};
 use crate::bench::latencies::{Latencies, Percentiles};
 use crate::bench::timeline::Part;
 use crate::design;
 use crate::terminal::OneLine;
-
-/// Below this many times the floor, a point says more of the driver than of the design.
-const DRIVER_LIMITED: f64 = 2.0;
 
 /// How much of a finding is shown: the history is kept, and tells all of it.
 const FINDING_LINES: usize = 12;
@@ -225,38 +222,6 @@ fn checked(groups: &[&Group<'_>]) -> String {
     let told = counts.iter().filter(|(count, _)| *count > 0);
     let told: Vec<String> = told.map(|(count, what)| format!("{count} {what}")).collect();
     told.join(", ")
-}
-
-/// The echo server, where it was measured under the same load. A floor has none.
-fn floor_of<'g, 'r>(load: &Key, groups: &'g [Group<'r>]) -> Option<&'g Group<'r>> {
-    let workload = super::workloads::named(&load.workload);
-    let floor = workload.filter(|known| known.measures == Measures::Requests)?.floor().name;
-    let like = |group: &&Group<'_>| {
-        group.key.design == "echo"
-            && group.key.workload == floor
-            && group.key.rate == load.rate
-            && group.key.writers == load.writers
-    };
-    groups.iter().find(like)
-}
-
-/// The time that one request takes of all clients, in times of the echo server's; nothing where
-/// requests come at a rate.
-fn times_floor(group: &Group<'_>, groups: &[Group<'_>]) -> Option<f64> {
-    if group.key.rate.is_some() {
-        return None;
-    }
-    let per_second = |group: &Group<'_>| {
-        let rates = group.points.iter().map(|(_, measured)| measured.figures.per_second);
-        median(&rates.collect::<Vec<_>>())
-    };
-    let (floor, own) = (per_second(floor_of(group.key, groups)?)?, per_second(group)?);
-    (own > 0.0).then(|| floor / own)
-}
-
-/// Whether a design that takes so many times the floor is measured less than the driver is.
-fn is_driver_limited(times_floor: Option<f64>) -> bool {
-    times_floor.is_some_and(|times| times < DRIVER_LIMITED)
 }
 
 /// A group in figures.
@@ -613,8 +578,7 @@ fn anomalies(text: &mut String, results: &Results) {
         text.push('\n');
         let what = format!("{design} is INVALID with {workload}: {}", OneLine(kind));
         *text += &wrapped("", "  ", &what);
-        let Key { design: name, setting, .. } = &point.key;
-        *text += &wrapped("  ", "    ", &check_again(point.number, name, setting));
+        *text += &wrapped("  ", "    ", &check_again(point.number, &point.key));
         for line in finding.lines().take(FINDING_LINES) {
             // JSON, mostly: it has few spaces.
             let letters: Vec<char> = OneLine(line).to_string().chars().collect();
@@ -630,7 +594,6 @@ fn anomalies(text: &mut String, results: &Results) {
 mod tests {
     use super::super::made_up;
     use super::super::results::Point;
-    use super::super::setting::Setting;
     use super::super::workloads::FLOOR;
     use super::*;
     use crate::design::{PAIRS, Pair};
@@ -909,7 +872,7 @@ mod tests {
                     design: if is_first { longest.first } else { longest.second }.to_owned(),
                     ..point.key
                 };
-                let mut outcome = said_of(workload, number, point.outcome);
+                let mut outcome = said_of(number, &key, point.outcome);
                 if let Outcome::Measured(found) = &mut outcome
                     && is_first
                 {
@@ -921,15 +884,14 @@ mod tests {
         results
     }
 
-    fn said_of(workload: &str, number: usize, outcome: Outcome) -> Outcome {
+    fn said_of(number: usize, key: &Key, outcome: Outcome) -> Outcome {
         let Outcome::Measured(mut found) = outcome else { return outcome };
         found.figures.server_us_per_operation = 7_654_321.0;
         found.start_seconds = vec![1_234.5];
         let why = "a server did not start to listen; ".repeat(9);
-        let too_long =
-            format!("it took too long: {}", check_again(123_456, PAIRS[0].first, &Setting::SQLITE));
+        let too_long = format!("it took too long: {}", check_again(123_456, key));
         let (kind, finding) = ("stale-answer".to_owned(), "{\"a\":1}".repeat(60));
-        match (workload, number % 5) {
+        match (key.workload.as_str(), number % 5) {
             ("import", _) | ("pairs", 0) => return Outcome::Failed { why },
             ("start", _) => found.verdict = CheckVerdict::NotApplicable,
             ("register", 0) => found.verdict = CheckVerdict::Invalid { kind, finding },

@@ -47,6 +47,11 @@ pub enum Past {
         /// How often.
         times: u64,
     },
+    /// So many graphs were created beside it, and nothing was put into any.
+    ManyGraphs {
+        /// How many.
+        graphs: u64,
+    },
 }
 
 const OF_REQUESTS: Workload = Workload {
@@ -65,7 +70,7 @@ const OF_REQUESTS: Workload = Workload {
 const WITH_EVENT: Workload = Workload { drive: "--workload register", nodes: 3, ..OF_REQUESTS };
 
 /// All of them.
-pub static ALL: [Workload; 19] = [
+pub static ALL: [Workload; 20] = [
     Workload {
         name: "register",
         question: "what does a new job cost that concerns nobody else?",
@@ -179,6 +184,13 @@ pub static ALL: [Workload; 19] = [
         question: "and an export of the whole log?",
         event: Some(Event::LogIsExported),
         ..WITH_EVENT
+    },
+    Workload {
+        name: "many-graphs",
+        question: "what does a new job cost in a database of ten thousand graphs?",
+        drive: "--workload register --graphs 10000",
+        past: Past::ManyGraphs { graphs: 10_000 },
+        ..OF_REQUESTS
     },
     Workload {
         name: "payload",

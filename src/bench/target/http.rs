@@ -327,7 +327,7 @@ impl HttpConnection {
         let message = self.message(request);
         match self.exchange(message) {
             Ok(raw) => {
-                let outcome = understand(request, &raw, self.evidence);
+                let outcome = understand(request.asked(), &raw, self.evidence);
                 let accepted = matches!(outcome, Outcome::Accepted(_));
                 let is_kept = self.evidence && accepted;
                 let written = is_kept.then(|| Verbatim::parse(&raw.body)).flatten();
@@ -396,14 +396,28 @@ impl HttpConnection {
     }
 
     fn message(&self, request: &Request) -> Message {
-        let graph = &self.graph_url;
-        match request {
-            Request::CreateGraph => Message::bare_put(graph.clone()),
-            Request::DeleteGraph => Message { if_exists: true, ..Message::delete(graph.clone()) },
-            Request::Keyed { key, write } => {
-                Message { idempotency_key: Some(key.clone()), ..self.message(write) }
+        match request.graph() {
+            None => self.message_to(&self.graph_url, request),
+            Some(graph) => {
+                let url = format!("{}/v1/graphs/{}", self.url, encoded(graph.as_str()));
+                self.message_to(&url, request.asked())
             }
-            Request::Write(steps) => self.write_message(request.call(), steps),
+        }
+    }
+
+    /// About the graph that is at that URL.
+    fn message_to(&self, graph: &str, request: &Request) -> Message {
+        match request {
+            // A graph is in no other.
+            Request::OfGraph { request, .. } => self.message_to(graph, request),
+            Request::CreateGraph => Message::bare_put(graph.to_owned()),
+            Request::DeleteGraph => {
+                Message { if_exists: true, ..Message::delete(graph.to_owned()) }
+            }
+            Request::Keyed { key, write } => {
+                Message { idempotency_key: Some(key.clone()), ..self.message_to(graph, write) }
+            }
+            Request::Write(steps) => write_message(graph, request.call(), steps),
             Request::Create(job) => {
                 let JobSpecification { name, inputs, outputs, spec } = job;
                 let body = NewJobBody { name, inputs, outputs, spec };
@@ -433,49 +447,48 @@ impl HttpConnection {
                 Message::with_body(Method::POST, format!("{graph}/plans"), &body)
             }
             Request::Digest => Message::get(format!("{graph}/digest")),
-            Request::Graph => Message::get(graph.clone()),
+            Request::Graph => Message::get(graph.to_owned()),
             Request::Fetch(path) => Message::get(format!("{}{path}", self.url)),
         }
     }
+}
 
-    fn write_message(&self, call: &str, steps: &[Step]) -> Message {
-        let graph = &self.graph_url;
-        let single = match steps {
-            [step] if call != "applyChangeset" => Some(&step.operation),
-            _ => None,
-        };
-        let job_url = |name: &Name| format!("{graph}/jobs/{}", encoded(name.as_str()));
-        let dataset_url = |name: &Name| format!("{graph}/datasets/{}", encoded(name.as_str()));
-        let edge_url = |side: Side, job: &Name, dataset: &Name| {
-            let list = if side == Side::Input { "inputs" } else { "outputs" };
-            format!("{}/{list}/{}", job_url(job), encoded(dataset.as_str()))
-        };
-        match single {
-            None => Message::with_body(
-                Method::POST,
-                format!("{graph}/changesets"),
-                &ChangesetBody { operations: OperationsJson(steps) },
-            ),
-            Some(Operation::PutJob(job)) => {
-                let (inputs, outputs) = (&job.inputs, &job.outputs);
-                let body = JobBody { inputs, outputs, spec: &job.spec };
-                Message::with_body(Method::PUT, job_url(&job.name), &body)
-            }
-            Some(Operation::PatchJob { name, patch }) => {
-                Message::with_body(Method::PATCH, job_url(name), &JobPatchJson(patch))
-            }
-            Some(Operation::DeleteJob { name }) => Message::delete(job_url(name)),
-            Some(Operation::AddEdge { side, job, dataset }) => {
-                Message::bare_put(edge_url(*side, job, dataset))
-            }
-            Some(Operation::RemoveEdge { side, job, dataset }) => {
-                Message::delete(edge_url(*side, job, dataset))
-            }
-            Some(Operation::PutDataset { name, metadata }) => {
-                Message::with_body(Method::PUT, dataset_url(name), &DatasetBody { metadata })
-            }
-            Some(Operation::DeleteDataset { name }) => Message::delete(dataset_url(name)),
+fn write_message(graph: &str, call: &str, steps: &[Step]) -> Message {
+    let single = match steps {
+        [step] if call != "applyChangeset" => Some(&step.operation),
+        _ => None,
+    };
+    let job_url = |name: &Name| format!("{graph}/jobs/{}", encoded(name.as_str()));
+    let dataset_url = |name: &Name| format!("{graph}/datasets/{}", encoded(name.as_str()));
+    let edge_url = |side: Side, job: &Name, dataset: &Name| {
+        let list = if side == Side::Input { "inputs" } else { "outputs" };
+        format!("{}/{list}/{}", job_url(job), encoded(dataset.as_str()))
+    };
+    match single {
+        None => Message::with_body(
+            Method::POST,
+            format!("{graph}/changesets"),
+            &ChangesetBody { operations: OperationsJson(steps) },
+        ),
+        Some(Operation::PutJob(job)) => {
+            let (inputs, outputs) = (&job.inputs, &job.outputs);
+            let body = JobBody { inputs, outputs, spec: &job.spec };
+            Message::with_body(Method::PUT, job_url(&job.name), &body)
         }
+        Some(Operation::PatchJob { name, patch }) => {
+            Message::with_body(Method::PATCH, job_url(name), &JobPatchJson(patch))
+        }
+        Some(Operation::DeleteJob { name }) => Message::delete(job_url(name)),
+        Some(Operation::AddEdge { side, job, dataset }) => {
+            Message::bare_put(edge_url(*side, job, dataset))
+        }
+        Some(Operation::RemoveEdge { side, job, dataset }) => {
+            Message::delete(edge_url(*side, job, dataset))
+        }
+        Some(Operation::PutDataset { name, metadata }) => {
+            Message::with_body(Method::PUT, dataset_url(name), &DatasetBody { metadata })
+        }
+        Some(Operation::DeleteDataset { name }) => Message::delete(dataset_url(name)),
     }
 }
 

@@ -72,6 +72,9 @@ impl Connection for ServiceConnection {
             | Request::Write(_)
             | Request::Create(_)
             | Request::Keyed { .. } => self.write(request, None),
+            Request::OfGraph { graph, request } => {
+                Self { service: self.service.clone(), graph: graph.clone() }.perform(request)
+            }
             Request::Page { of, limit, after } => {
                 self.read(|image| Ok(page_answer(image, *of, *limit, after.as_ref())))
             }

@@ -1,0 +1,64 @@
+//! Has what clients were told judged by the checker, in a process of its own.
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::child::{how_it_ended, limit, output_within};
+use super::results::CheckVerdict;
+use crate::bench::BenchError;
+
+/// How long the checker may take for one point. A graph of 300,000 jobs takes half a minute.
+const JUDGED_WITHIN: Duration = Duration::from_secs(30 * 60);
+
+/// What a check says; none if it was ended because it took too long.
+///
+/// # Errors
+/// [`BenchError::Unavailable`] if it could not be started.
+pub fn output_of(command: &mut Command) -> Result<Option<Output>, BenchError> {
+    output_within(command, within()).map_err(|error| BenchError::Unavailable(error.to_string()))
+}
+
+fn within() -> Duration {
+    limit("bench.check", JUDGED_WITHIN)
+}
+
+/// The verdict. `json` makes the check; if it does not say that all is valid, `keep` keeps what is
+/// needed to judge again, and says how that is done, and `text` has it told for a person.
+///
+/// # Errors
+/// [`BenchError`] of these.
+pub fn verdict(
+    json: impl FnOnce() -> Result<Option<Output>, BenchError>,
+    keep: impl FnOnce() -> Result<String, BenchError>,
+    text: impl FnOnce() -> Result<Option<Output>, BenchError>,
+) -> Result<CheckVerdict, BenchError> {
+    let output = json()?;
+    let said: Option<Value> =
+        output.as_ref().and_then(|output| serde_json::from_slice(&output.stdout).ok());
+    if let (Some(output), Some(said)) = (&output, &said)
+        && output.status.success()
+    {
+        return Ok(CheckVerdict::Valid { summary: said["summary"].clone() });
+    }
+    let again = keep()?;
+    let took_too_long = || {
+        let limit = humantime::format_duration(within());
+        format!("the check took longer than {limit} and was ended; {again}")
+    };
+    let Some(output) = output else {
+        return Ok(CheckVerdict::Failed { why: took_too_long() });
+    };
+    let kind = said.as_ref().and_then(|said| said["finding"]["kind"].as_str());
+    let Some(kind) = kind else {
+        let why = format!("the check gave no verdict: {}; {again}", how_it_ended(&output));
+        return Ok(CheckVerdict::Failed { why });
+    };
+    let finding = match text()? {
+        Some(output) if output.stdout.is_empty() => how_it_ended(&output),
+        Some(output) => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        None => took_too_long(),
+    };
+    Ok(CheckVerdict::Invalid { kind: kind.to_owned(), finding })
+}
