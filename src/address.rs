@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::Path;
 
 use percent_encoding::percent_decode_str;
+use ureq::http::Uri;
 
 /// Stands in place of what is redacted.
 const HIDDEN: &str = "***";
@@ -270,6 +271,30 @@ pub fn redacted_path(path: &str) -> String {
 pub fn redacted_file(path: &Path) -> String {
     let path = path.display().to_string();
     if path.contains("://") { redacted(&path) } else { path }
+}
+
+/// The URL of a server that speaks HTTP, as in `http://127.0.0.1:8000`, without a slash at its end.
+///
+/// # Errors
+/// What is wrong with it, without its secrets, and what one looks like.
+pub fn server_url(text: &str) -> Result<String, String> {
+    let url = text.trim_end_matches('/');
+    let parsed = url.parse::<Uri>().ok();
+    let is_plain = parsed.is_some_and(|uri| {
+        uri.scheme_str() == Some("http")
+            && uri.path() == "/"
+            && uri.query().is_none()
+            && !url.contains('#')
+            && Address::parse(url).is_ok()
+    });
+    if is_plain {
+        return Ok(url.to_owned());
+    }
+    Err(format!(
+        "`{}` is no server{}; give one as http://127.0.0.1:8000",
+        redacted(url),
+        Address::parse(url).err().map_or_else(String::new, |reason| format!(": {reason}"))
+    ))
 }
 
 /// Refuses a text that clients will see, if it may hold a secret of a URL.

@@ -14,6 +14,7 @@ mod arguments;
 mod bench;
 mod check;
 mod check_rows;
+mod conformance;
 mod consumer;
 mod export;
 mod failure;
@@ -72,6 +73,7 @@ enum Command {
     Bench(bench::BenchCommand),
     /// Check that recorded answers are those of one graph, changed one step after another
     Check(CheckArgs),
+    Conformance(conformance::ConformanceArgs),
 }
 
 /// Runs the command that the arguments of this process name.
@@ -112,6 +114,9 @@ impl Command {
     fn instead_of_node_options(&self) -> Option<&'static str> {
         match self {
             Self::Bench(command) => command.instead_of_node_options(),
+            Self::Conformance(_) => {
+                Some("the server at --target has options of its own; leave it out")
+            }
             _ => None,
         }
     }
@@ -138,6 +143,7 @@ fn run(cli: &Cli, lost_headers: LostHeaders) -> Result<(), Failure> {
         Command::Lock(command) => lock::run(node, command),
         Command::Bench(command) => bench::run(node, command),
         Command::Check(args) => check::run(node, args),
+        Command::Conformance(args) => conformance::run(args),
     }
 }
 

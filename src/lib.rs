@@ -10,6 +10,7 @@ pub mod archive;
 pub mod bench;
 pub mod chain;
 pub mod check;
+pub mod conformance;
 pub mod db;
 pub mod design;
 pub mod event;

@@ -3,6 +3,7 @@
 mod bad_input;
 mod changes;
 mod changesets;
+mod conformance;
 mod consumers;
 mod datasets;
 mod digits;

@@ -8,6 +8,7 @@ pub mod closing;
 pub mod cluster;
 pub mod contract;
 pub mod event_log;
+pub mod faulty;
 pub mod guards;
 pub mod nats;
 pub mod pgbouncer;

@@ -50,32 +50,13 @@ impl HttpTarget {
     /// # Errors
     /// [`BenchError::Usage`] if one is no such URL.
     pub fn new(urls: &[String], graph: Name, timeout: Duration) -> Result<Self, BenchError> {
-        let urls: Vec<String> = urls.iter().map(|url| server_url(url)).collect::<Result<_, _>>()?;
+        let urls = urls.iter().map(|url| address::server_url(url).map_err(BenchError::Usage));
+        let urls: Vec<String> = urls.collect::<Result<_, _>>()?;
         if urls.is_empty() {
             return Err(BenchError::Usage("a service has at least one node".to_owned()));
         }
         Ok(Self { urls, graph, timeout, connected: AtomicUsize::new(0) })
     }
-}
-
-fn server_url(url: &str) -> Result<String, BenchError> {
-    let url = url.trim_end_matches('/');
-    let parsed = url.parse::<Uri>().ok();
-    let plain = parsed.is_some_and(|uri| {
-        uri.scheme_str() == Some("http")
-            && uri.path() == "/"
-            && uri.query().is_none()
-            && !url.contains('#')
-            && Address::parse(url).is_ok()
-    });
-    if !plain {
-        return Err(BenchError::Usage(format!(
-            "`{}` is no server{}; give one as http://127.0.0.1:8000",
-            address::redacted(url),
-            Address::parse(url).err().map_or_else(String::new, |reason| format!(": {reason}"))
-        )));
-    }
-    Ok(url.to_owned())
 }
 
 impl Target for HttpTarget {
