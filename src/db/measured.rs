@@ -110,6 +110,12 @@ impl PostgresFacts {
     }
 }
 
+impl std::fmt::Debug for MeasuredPostgres {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MeasuredPostgres").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
 impl MeasuredPostgres {
     /// Connects to a database of the server.
     ///
@@ -149,6 +155,22 @@ impl MeasuredPostgres {
                 there.name
             )),
         }
+    }
+
+    /// Whether no other session that asked so is there, of all in this database: for as long as this
+    /// one lasts.
+    ///
+    /// # Errors
+    /// Says what went wrong.
+    pub fn is_the_only_one(&mut self) -> Result<bool, String> {
+        #[derive(QueryableByName)]
+        struct Locked {
+            #[diesel(sql_type = diesel::sql_types::Bool)]
+            locked: bool,
+        }
+        let asked = sql_query("SELECT pg_try_advisory_lock(hashtext('fencepost bench')) AS locked");
+        let found: Locked = asked.get_result(&mut self.connection).map_err(told)?;
+        Ok(found.locked)
     }
 
     /// What is known of the server.

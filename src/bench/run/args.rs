@@ -77,11 +77,11 @@ pub struct RunArgs {
     /// Measure on this Postgres, in databases that are made and removed there, instead of one that
     /// is started; as postgres://USER@HOST/DATABASE. The user must be allowed to create databases
     /// (CREATEDB) and to make checkpoints (pg_checkpoint)
-    #[arg(long, value_name = "URL")]
+    #[arg(long, env = "FENCEPOST_BENCH_POSTGRES_URL", hide_env_values = true, value_name = "URL")]
     pub postgres_url: Option<String>,
     /// Keep locks on this Redis, where a few short keys of each point stay, instead of one that is
     /// started; as redis://HOST
-    #[arg(long, value_name = "URL")]
+    #[arg(long, env = "FENCEPOST_BENCH_REDIS_URL", hide_env_values = true, value_name = "URL")]
     pub redis_url: Option<String>,
     /// Measure this server too, which somebody has started: what it is to be called, and its nodes.
     /// It must speak the API (docs/YOUR-VARIANT.md). A new graph is made there for each point

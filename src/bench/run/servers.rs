@@ -19,6 +19,7 @@ mod ports;
 mod postgres;
 mod programs;
 mod redis;
+mod secrets;
 
 pub use postgres::Postgres;
 use postgres::place_of;
@@ -169,14 +170,14 @@ impl Servers {
         place_of(&redis_address(self.redis()?.url())?, "6379")
     }
 
-    /// `HOST:PORT` of the run's own Redis server.
+    /// `HOST:PORT` of the run's own Redis server, and its password.
     ///
     /// # Errors
     /// [`BenchError::Unavailable`] if there is none.
-    pub fn own_redis(&self) -> Result<String, BenchError> {
+    pub fn own_redis(&self) -> Result<(String, String), BenchError> {
         let given = || BenchError::Unavailable("a given Redis is left alone".to_owned());
-        self.redis()?.process().ok_or_else(given)?;
-        self.redis_place()
+        let password = self.redis()?.own_password().ok_or_else(given)?;
+        Ok((self.redis_place()?, password.to_owned()))
     }
 
     fn redis(&self) -> Result<&Redis, BenchError> {

@@ -70,7 +70,8 @@ impl Scene<'_> {
                 return Ok(Struck { event, prepared: began, at, took: Duration::ZERO });
             }
             Event::LockForgotten => {
-                forget_all(&self.servers.own_redis()?)?;
+                let (place, password) = self.servers.own_redis()?;
+                forget_all(&place, &password)?;
                 "Redis has forgotten all that it knew"
             }
             Event::DatabaseRestarted => {
@@ -165,16 +166,19 @@ fn leads(node: &Node) -> Result<bool, BenchError> {
 }
 
 /// Has the Redis server at that place, `HOST:PORT`, forget all.
-fn forget_all(place: &str) -> Result<(), BenchError> {
+fn forget_all(place: &str, password: &str) -> Result<(), BenchError> {
     let told = TcpStream::connect(place).and_then(|mut stream| {
         stream.set_read_timeout(Some(DONE_WITHIN))?;
-        stream.write_all(b"*1\r\n$8\r\nFLUSHALL\r\n")?;
-        let mut answer = [0; 5];
+        let length = password.len();
+        let asked =
+            format!("*2\r\n$4\r\nAUTH\r\n${length}\r\n{password}\r\n*1\r\n$8\r\nFLUSHALL\r\n");
+        stream.write_all(asked.as_bytes())?;
+        let mut answer = [0; 10];
         stream.read_exact(&mut answer)?;
         Ok(answer)
     });
     match told {
-        Ok(answer) if &answer == b"+OK\r\n" => Ok(()),
+        Ok(answer) if &answer == b"+OK\r\n+OK\r\n" => Ok(()),
         Ok(answer) => {
             let said = String::from_utf8_lossy(&answer);
             Err(BenchError::Unavailable(format!("Redis does not forget: {said}")))

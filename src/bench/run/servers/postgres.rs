@@ -9,6 +9,7 @@ use std::{fs, thread};
 use super::kept::{Kept, OWN, Start};
 use super::ports::free_port;
 use super::programs::{Owner, postgres_programs};
+use super::secrets::{new_password, write_for};
 use crate::address::Address;
 use crate::bench::BenchError;
 use crate::bench::run::child::{how_it_ended, output_within};
@@ -58,11 +59,16 @@ pub struct Postgres {
     /// Of a given one: the file that says what its databases are called, for whoever goes on with a
     /// run that was killed.
     note: Option<PathBuf>,
+    /// Of a given one: keeps other runs away while it lasts, which both would measure.
+    alone: Option<MeasuredPostgres>,
 }
 
 /// A server of the run's own.
 #[derive(Debug)]
 struct Own {
+    /// Of its only user: other users of this machine reach its port too, and whoever may log in
+    /// there may run programs as its owner.
+    password: String,
     /// None while it is started again.
     kept: RefCell<Option<Kept>>,
     programs: PathBuf,
@@ -80,12 +86,12 @@ impl Postgres {
         refuse_variables()?;
         let (programs, owner) = (postgres_programs()?, Owner::of_postgres()?);
         Owner::make_directory(owner, directory).map_err(|error| file_error(directory, &error))?;
-        make(&programs, owner, directory)?;
-        let port = free_port()?;
-        let kept = started(&programs, owner, directory, port)?;
-        let (kept, directory) = (RefCell::new(Some(kept)), directory.to_owned());
-        let own = Own { kept, programs, directory, owner, port };
-        Self::at(&format!("postgres://postgres@127.0.0.1:{port}/postgres"), Some(own))
+        let password = new_password();
+        make(&programs, owner, directory, &password)?;
+        let (kept, directory, port) = (RefCell::default(), directory.to_owned(), free_port()?);
+        let own = Own { password, kept, programs, directory, owner, port };
+        own.kept.replace(Some(own.started()?));
+        Self::at(&own.url(), Some(own))
     }
 
     /// The one at `url`. What runs have left there that noted so in the directory `run` is removed.
@@ -97,6 +103,14 @@ impl Postgres {
         refuse_variables()?;
         let note = run.join(NOTE);
         let mut given = Self::at(url, None)?;
+        let mut alone = given.any_session()?;
+        if !alone.is_the_only_one().map_err(BenchError::Unavailable)? {
+            return Err(BenchError::Unavailable(format!(
+                "another benchmark runs on the Postgres at {}: each would measure both",
+                given.address.place
+            )));
+        }
+        given.alone = Some(alone);
         let lines = fs::read_to_string(&note).unwrap_or_default();
         let mut left: Vec<String> = Vec::new();
         for line in lines.lines() {
@@ -145,7 +159,7 @@ impl Postgres {
         let facts = facts.map_err(BenchError::Unavailable)?;
         let prefix = format!("{PREFIX}{}", uuid::Uuid::new_v4().simple());
         let (made, databases) = (Cell::new(0), RefCell::default());
-        Ok(Self { address, facts, own, prefix, made, databases, note: None })
+        Ok(Self { address, facts, own, prefix, made, databases, note: None, alone: None })
     }
 
     /// What is known of it.
@@ -293,11 +307,33 @@ impl Postgres {
 }
 
 impl Own {
+    fn url(&self) -> String {
+        let Self { password, port, .. } = self;
+        format!("postgres://postgres:{password}@127.0.0.1:{port}/postgres")
+    }
+
+    fn started(&self) -> Result<Kept, BenchError> {
+        let program = self.programs.join("postgres");
+        let port = self.port.to_string();
+        let mut arguments = ["-D", "data", "-p", &port].map(str::to_owned).to_vec();
+        arguments.extend(SETTINGS.iter().flat_map(|set| ["-c".to_owned(), (*set).to_owned()]));
+        let failed =
+            |why: String| BenchError::Unavailable(format!("Postgres did not start: {why}"));
+        let (directory, owner) = (&self.directory, self.owner);
+        let start =
+            Start { program: &program, arguments: &arguments, directory, owner, end: "QUIT" };
+        let mut kept = Kept::start(&start).map_err(|error| failed(error.to_string()))?;
+        let url = self.url();
+        let answers = || MeasuredPostgres::connect(&url).map(drop);
+        kept.wait_until(STARTS_WITHIN, answers).map_err(failed)?;
+        Ok(kept)
+    }
+
     fn start_again(&self) -> Result<(), BenchError> {
         drop(self.kept.borrow_mut().take());
         let began = Instant::now();
         loop {
-            match started(&self.programs, self.owner, &self.directory, self.port) {
+            match self.started() {
                 Err(_) if began.elapsed() < REVIVES_WITHIN => thread::sleep(PAUSE),
                 Err(error) => return Err(error),
                 Ok(kept) => {
@@ -358,11 +394,19 @@ pub fn place_of(address: &Address, port: &str) -> Result<String, BenchError> {
     Ok(if has_port { place.clone() } else { format!("{place}:{port}") })
 }
 
-fn make(programs: &Path, owner: Option<Owner>, directory: &Path) -> Result<(), BenchError> {
+fn make(
+    programs: &Path,
+    owner: Option<Owner>,
+    directory: &Path,
+    password: &str,
+) -> Result<(), BenchError> {
     use std::os::unix::process::CommandExt as _;
+    let file = directory.join("password");
+    write_for(owner, &file, password).map_err(|error| file_error(&file, &error))?;
     let mut command = Command::new(programs.join("initdb"));
-    let how = ["--auth=trust", "--encoding=UTF8", "--locale=C", "--username=postgres"];
-    command.args(how).args(["--no-sync", "-D", "data"]).current_dir(directory);
+    let how = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--username=postgres"];
+    command.args(how).args(["--pwfile=password", "--no-sync", "-D", "data"]);
+    command.current_dir(directory);
     if let Some(Owner { uid, gid }) = owner {
         command.uid(uid).gid(gid);
     }
@@ -374,30 +418,13 @@ fn make(programs: &Path, owner: Option<Owner>, directory: &Path) -> Result<(), B
         let shown = directory.display();
         BenchError::Unavailable(format!("no Postgres could be made in {shown}: {why}{hint}"))
     };
-    match output_within(&mut command, STARTS_WITHIN).map_err(|error| failed(error.to_string()))? {
+    let made = output_within(&mut command, STARTS_WITHIN);
+    drop(fs::remove_file(&file));
+    match made.map_err(|error| failed(error.to_string()))? {
         Some(output) if output.status.success() => Ok(()),
         Some(output) => Err(failed(how_it_ended(&output))),
         None => Err(failed("initdb took too long".to_owned())),
     }
-}
-
-fn started(
-    programs: &Path,
-    owner: Option<Owner>,
-    directory: &Path,
-    port: u16,
-) -> Result<Kept, BenchError> {
-    let program = programs.join("postgres");
-    let port = port.to_string();
-    let mut arguments = ["-D", "data", "-p", &port].map(str::to_owned).to_vec();
-    arguments.extend(SETTINGS.iter().flat_map(|set| ["-c".to_owned(), (*set).to_owned()]));
-    let failed = |why: String| BenchError::Unavailable(format!("Postgres did not start: {why}"));
-    let start = Start { program: &program, arguments: &arguments, directory, owner, end: "QUIT" };
-    let mut kept = Kept::start(&start).map_err(|error| failed(error.to_string()))?;
-    let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
-    let answers = || MeasuredPostgres::connect(&url).map(drop);
-    kept.wait_until(STARTS_WITHIN, answers).map_err(failed)?;
-    Ok(kept)
 }
 
 #[cfg(test)]
@@ -421,11 +448,53 @@ mod tests {
     }
 
     #[test]
-    fn another_database_than_was_asked_for_is_not_written_to() {
+    fn whoever_has_no_password_is_not_let_in() {
+        let place = open_place();
+        let postgres = Postgres::start(&place.path().join("postgres")).unwrap();
+        assert!(postgres.any_session().is_ok());
+        let Own { password, port, .. } = postgres.own.as_ref().unwrap();
+        for login in ["postgres:", "postgres:wrong"] {
+            let url = format!("postgres://{login}@127.0.0.1:{port}/postgres");
+            let refused = MeasuredPostgres::connect(&url).expect_err("it is refused");
+            assert!(refused.contains("password"), "{refused}");
+        }
+        // Nor is the password left where others may read it.
+        let left = fs::read_dir(place.path().join("postgres")).unwrap().flatten();
+        let names: Vec<_> = left.map(|entry| entry.file_name()).collect();
+        assert!(!names.iter().any(|name| name == "password"), "{names:?}");
+        let line = fs::read(format!("/proc/{}/cmdline", postgres.process().unwrap())).unwrap();
+        assert!(!String::from_utf8_lossy(&line).contains(password.as_str()));
+    }
+
+    #[test]
+    fn a_given_server_is_measured_by_one_run_at_a_time() {
+        let place = open_place();
+        let postgres = Postgres::start(&place.path().join("postgres")).unwrap();
+        let url = postgres.own.as_ref().unwrap().url();
+        let runs = ["one", "other"].map(|name| place.path().join(name));
+        runs.iter().for_each(|run| fs::create_dir(run).unwrap());
+        let first = Postgres::given(&url, &runs[0]).unwrap();
+        let refused = Postgres::given(&url, &runs[1]).unwrap_err().to_string();
+        assert!(refused.contains("another benchmark runs on the Postgres at 127"), "{refused}");
+        drop(first);
+        // Its session ends when the server has noticed.
+        let began = Instant::now();
+        while let Err(refused) = Postgres::given(&url, &runs[1]) {
+            assert!(began.elapsed().as_secs() < 60, "{refused}");
+        }
+    }
+
+    fn open_place() -> tempfile::TempDir {
         use std::os::unix::fs::PermissionsExt as _;
         let place = tempfile::tempdir().unwrap();
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(place.path(), open).unwrap();
+        place
+    }
+
+    #[test]
+    fn another_database_than_was_asked_for_is_not_written_to() {
+        let place = open_place();
         let mut postgres = Postgres::start(&place.path().join("postgres")).unwrap();
         let name = postgres.create().unwrap();
         assert!(postgres.session(&name).is_ok());
