@@ -4,6 +4,7 @@
 mod benchmark;
 mod bounds;
 mod digits;
+mod example;
 mod histories;
 mod loss;
 mod page;
