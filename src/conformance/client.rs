@@ -1,7 +1,8 @@
 //! A thin HTTP client: one request, one answer, each on a connection of its own. Neither redirects
 //! nor proxies; no path is tidied, and only ureq's own headers are added.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -16,6 +17,9 @@ use crate::address::{self, Address};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
+
+/// How much of an answer is read where nothing may come.
+const BEHIND_BYTES_MAX: u64 = 64 << 10;
 
 /// Asks one server.
 pub struct Client {
@@ -102,22 +106,44 @@ impl Client {
         let (parts, body) = self.start(call)?.into_parts();
         let (status, headers) = (parts.status.as_u16(), parts.headers);
         let head = Answer { call: described, status, body: Vec::new(), headers };
-        Ok((head, Box::new(body.into_reader())))
+        Ok((head, Box::new(body.into_reader().take(ANSWER_BYTES_MAX))))
+    }
+
+    /// What the server sends after the head of its answer, whether or not it may. At most
+    /// [`BEHIND_BYTES_MAX`] are read. For requests without a body.
+    ///
+    /// # Errors
+    /// [`NoAnswer`]
+    pub fn behind_the_head(&self, call: &Call) -> Result<Vec<u8>, NoAnswer> {
+        let place = self.url.trim_start_matches("http://");
+        let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
+        let lost = |error: io::Error| NoAnswer::Lost(error.to_string());
+        let mut head = format!("{} {} HTTP/1.1\r\nHost: {place}\r\n", call.method, call.path);
+        for (name, value) in &call.headers {
+            head += &format!("{name}: {}\r\n", String::from_utf8_lossy(value));
+        }
+        head += "Connection: close\r\n\r\n";
+        let with_port = if place.contains(':') { place.to_owned() } else { format!("{place}:80") };
+        let mut stream = TcpStream::connect(with_port).map_err(lost)?;
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(lost)?;
+        stream.write_all(head.as_bytes()).map_err(lost)?;
+        let mut all = Vec::new();
+        stream.take(BEHIND_BYTES_MAX).read_to_end(&mut all).map_err(lost)?;
+        let end = all.windows(4).position(|four| four == b"\r\n\r\n");
+        let end = end.ok_or_else(|| NoAnswer::Lost("it is no HTTP".to_owned()))?;
+        Ok(all.split_off(end + 4))
     }
 
     fn start(&self, call: &Call) -> Result<Response<ureq::Body>, NoAnswer> {
         let url = format!("{}{}", self.url, call.path);
         let mut request = Request::builder().method(call.method.clone()).uri(url);
         for (name, value) in &call.headers {
-            let value = HeaderValue::from_bytes(value).expect("a case sends what can be sent");
+            let value = HeaderValue::from_bytes(value).map_err(not_sent)?;
             request = request.header(*name, value);
         }
         let sent = match &call.body {
-            Some(body) => {
-                let request = request.body(body.clone()).expect("a case sends what can be sent");
-                self.agent.run(request)
-            }
-            None => self.agent.run(request.body(()).expect("a case sends what can be sent")),
+            Some(body) => self.agent.run(request.body(body.clone()).map_err(not_sent)?),
+            None => self.agent.run(request.body(()).map_err(not_sent)?),
         };
         sent.map_err(|error| self.no_answer(&error))
     }
@@ -138,6 +164,11 @@ impl Client {
         let reason = format!("{}: {reason}", address::redacted(&self.url));
         if never_sent { NoAnswer::Unreachable(reason) } else { NoAnswer::Lost(reason) }
     }
+}
+
+/// What a case asks was made of an answer that the server gave before.
+fn not_sent(error: impl std::fmt::Display) -> NoAnswer {
+    NoAnswer::Lost(format!("it could not be asked with what it had answered: {error}"))
 }
 
 impl Call {
@@ -161,6 +192,15 @@ impl Answer {
     /// `None` if the body is no JSON.
     pub fn json(&self) -> Option<Value> {
         serde_json::from_slice(&self.body).ok()
+    }
+
+    /// Whether it says that the server was too busy to decide.
+    pub fn says_busy(&self) -> bool {
+        self.status == 503
+            && self.json().is_some_and(|told| {
+                told["outcome"] == "not_applied"
+                    && told["type"] != "urn:fencepost:problem:version_not_reached"
+            })
     }
 
     /// The body as text; what is not UTF-8 in it is replaced.

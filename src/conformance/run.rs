@@ -16,7 +16,7 @@ pub enum ConformanceError {
     /// The URL is none of a server.
     #[error("--target: {0}")]
     Url(String),
-    /// The server does not answer the first request.
+    /// The server does not answer the first request, or takes no connections any more.
     #[error("the server does not answer: {0}")]
     Unavailable(String),
 }
@@ -41,7 +41,7 @@ pub fn run(url: &str, level: Level, told: impl FnMut(&Ended)) -> Result<Report, 
 /// waits in vain.
 ///
 /// # Errors
-/// [`ConformanceError`], before the first case.
+/// [`ConformanceError`], before the first case, or when the server has gone.
 pub fn run_cases(
     url: &str,
     level: Level,
@@ -53,16 +53,21 @@ pub fn run_cases(
     if let Err(NoAnswer::Unreachable(reason) | NoAnswer::Lost(reason)) = client.greet() {
         return Err(ConformanceError::Unavailable(reason));
     }
-    let run = |case: Case| {
+    let mut run = |case: Case| {
         let began = Instant::now();
         let verdict = match (case.run)(&Session::new(&client)) {
             Ok(()) => Verdict::Holds,
             Err(Unmet::Broken(how)) => Verdict::Broken(how),
             Err(Unmet::NotOffered(why)) => Verdict::NotOffered(why),
+            Err(Unmet::Gone(why)) => {
+                let why = format!("it has gone in the case {}: {why}", case.name);
+                return Err(ConformanceError::Unavailable(why));
+            }
         };
         let ended = Ended { case, verdict, took: began.elapsed() };
         told(&ended);
-        ended
+        Ok(ended)
     };
-    Ok(Report { level, ended: cases.into_iter().map(run).collect() })
+    let ended = cases.into_iter().map(&mut run).collect::<Result<Vec<Ended>, _>>()?;
+    Ok(Report { level, ended })
 }

@@ -1,6 +1,8 @@
 //! What a case asks with: a client, and a graph of its own.
 
 use std::io::Read;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use ureq::http::Method;
@@ -8,6 +10,10 @@ use uuid::Uuid;
 
 use super::client::{Answer, Call, Client, NoAnswer, encoded};
 use super::unmet::{Met, Unmet};
+
+/// How often a request is sent again that the server was too busy for, and after how long.
+const TRIES_MAX: usize = 50;
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// A graph that nobody else has, which is not there yet. It is deleted, if the server can, when
 /// this is dropped.
@@ -105,7 +111,10 @@ impl<'c> Session<'c> {
     pub fn state(&self) -> Result<Value, Unmet> {
         let answer = self.get("").send()?.is(200)?;
         let all = answer.object()?;
-        Ok(["version", "jobs", "datasets", "edges"].iter().map(|&name| all[name].clone()).collect())
+        let state = ["version", "jobs", "datasets", "edges"].map(|name| all[name].clone());
+        let has_all = state.iter().all(Value::is_u64);
+        answer.must(has_all, "numbers `version`, `jobs`, `datasets` and `edges`")?;
+        Ok(state.into_iter().collect())
     }
 
     /// That the graph is as it was at `before`; `after` says after what.
@@ -124,7 +133,7 @@ impl<'c> Session<'c> {
 impl Drop for Session<'_> {
     fn drop(&mut self) {
         // A server that cannot delete keeps the graph: that is for the case about deletion.
-        drop(self.client.send(&self.delete("").header("If-Match", "*").call));
+        drop(self.delete("").header("If-Match", "*").decided());
     }
 }
 
@@ -177,8 +186,36 @@ impl Ask<'_> {
         self
     }
 
+    /// Sends it until the server has decided: one that is busy may say that it has not.
     pub fn send(&self) -> Result<Answer, Unmet> {
-        self.client.send(&self.call).map_err(|error| self.unanswered(&error))
+        self.decided().map_err(|error| self.unanswered(&error))
+    }
+
+    fn decided(&self) -> Result<Answer, NoAnswer> {
+        let mut answer = self.client.send(&self.call)?;
+        for _ in 1..TRIES_MAX {
+            if !answer.says_busy() {
+                break;
+            }
+            thread::sleep(BUSY_PAUSE);
+            answer = self.client.send(&self.call)?;
+        }
+        Ok(answer)
+    }
+
+    /// That nothing follows the head of the answer.
+    pub fn has_no_body(&self) -> Met {
+        let behind = self.client.behind_the_head(&self.call);
+        let behind = behind.map_err(|error| self.unanswered(&error))?;
+        if behind.is_empty() {
+            return Ok(());
+        }
+        Err(Unmet::Broken(format!(
+            "{} {}: expected nothing after the head, got {} bytes",
+            self.call.method,
+            self.call.path,
+            behind.len()
+        )))
     }
 
     /// For an answer that does not end: its head, and its body as it comes.
@@ -187,10 +224,13 @@ impl Ask<'_> {
     }
 
     fn unanswered(&self, error: &NoAnswer) -> Unmet {
-        Unmet::Broken(format!(
-            "{} {}: expected an answer, got none: {error}",
-            self.call.method, self.call.path
-        ))
+        let Call { method, path, .. } = &self.call;
+        match error {
+            NoAnswer::Unreachable(why) => Unmet::Gone(format!("{method} {path}: {why}")),
+            NoAnswer::Lost(why) => {
+                Unmet::Broken(format!("{method} {path}: expected an answer, got none: {why}"))
+            }
+        }
     }
 }
 

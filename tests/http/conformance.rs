@@ -10,6 +10,7 @@ use std::thread;
 use fencepost::conformance::{self, Level};
 use fencepost::design::{self, Design};
 use fencepost::store::StorageKind;
+use serde_json::json;
 
 use crate::support::cluster::{Kind, SERVE, Server, Site, finish};
 use crate::support::faulty::{self, Told};
@@ -84,7 +85,7 @@ fn a_sound_server_gets_a_line_for_each_case_and_leaves_no_graph_behind() {
     let xml = std::fs::read_to_string(junit).unwrap();
     assert_eq!(xml.matches("<testcase ").count(), count);
     let graphs = server.get("/v1/graphs").unwrap().body;
-    assert_eq!(graphs["items"], serde_json::json!([]));
+    assert_eq!(graphs["items"], json!([]));
 }
 
 #[test]
@@ -95,6 +96,37 @@ fn a_server_that_is_away_exits_with_3_and_is_named() {
     assert_eq!(code, Some(3), "{text}");
     assert!(text.starts_with("fencepost: ") && text.contains(&url), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
+}
+
+#[test]
+fn a_server_that_goes_in_the_middle_breaks_no_rule() {
+    let (code, text) = going_after(40);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("does not answer: it has gone in the case "), "{text}");
+    assert!(!text.contains("BROKEN"), "{text}");
+}
+
+/// A server that takes no connections any more after so many of them.
+fn going_after(connections: usize) -> (Option<i32>, String) {
+    let site = Site::on(Kind::Sqlite);
+    let server = serve(&site, <&Design>::default());
+    let url = faulty::start_for(&server.base, |sound, asked| sound.pass(&asked), connections);
+    finish(command(&["--target", &url]))
+}
+
+#[test]
+fn a_server_that_is_busy_is_asked_again() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+    let site = Site::on(Kind::Sqlite);
+    let server = serve(&site, <&Design>::default());
+    let url = faulty::start(&server.base, |sound, asked| {
+        let is_busy = ASKED.fetch_add(1, Ordering::SeqCst) % 3 == 1;
+        let told = json!({"outcome": "not_applied", "status": 503});
+        if is_busy { Told::made_up(503, None, &told) } else { sound.pass(&asked) }
+    });
+    let report = conformance::run(&url, Level::Writes, |_| {}).unwrap();
+    assert_eq!(report.broken(), Vec::<&str>::new());
 }
 
 #[test]

@@ -15,6 +15,9 @@ pub type Fault = fn(&Sound, Asked) -> Told;
 /// Names in small letters, and values.
 type Headers = Vec<(String, String)>;
 
+/// An answer with this header has its body sent even where there must be none.
+pub const ANYWAY: &str = "x-body-anyway";
+
 /// A request.
 #[derive(Clone)]
 pub struct Asked {
@@ -42,11 +45,16 @@ pub struct Sound {
 
 /// Starts one before the server at `base`, such as `http://127.0.0.1:8000`; its URL.
 pub fn start(base: &str, fault: Fault) -> String {
+    start_for(base, fault, usize::MAX)
+}
+
+/// One that takes no connections any more after so many of them.
+pub fn start_for(base: &str, fault: Fault, connections: usize) -> String {
     let sound = Sound { place: base.strip_prefix("http://").unwrap().to_owned() };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     thread::spawn(move || {
-        for client in listener.incoming().map_while(Result::ok) {
+        for client in listener.incoming().map_while(Result::ok).take(connections) {
             let sound = sound.clone();
             // A client may go in the middle.
             thread::spawn(move || drop(sound.serve(client, fault)));
@@ -205,7 +213,8 @@ impl Told {
         for (name, value) in self.headers.iter().filter(|(name, _)| !is_of_the_connection(name)) {
             bytes.extend(format!("{name}: {value}\r\n").bytes());
         }
-        if !to_head && self.status != 304 {
+        let is_silent = (to_head || self.status == 304) && self.header(ANYWAY).is_none();
+        if !is_silent {
             bytes.extend(format!("Content-Length: {}\r\n", self.body.len()).bytes());
         }
         bytes.extend(b"\r\n");

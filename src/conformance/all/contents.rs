@@ -87,7 +87,8 @@ fn a_snapshot_is_the_graph_at_one_version(s: &Session<'_>) -> Met {
         lines.iter().filter_map(|line| line["data"]["facts"].as_array()).flatten().collect();
     let named = |name: &str| facts.iter().filter(|fact| fact["name"] == name).count();
     let each_once = lines.len() == 5 && ["a", "b", "d"].iter().all(|name| named(name) == 1);
-    let answer = answer.must(each_once, "five lines: a begin, `d`, `a`, `b` and an end")?;
+    let answer = answer
+        .must(each_once, "five lines, of which one each has a fact of `a`, of `b` and of `d`")?;
     let told = lines[4]["data"]["digest"].clone();
     answer.must(told == whole.as_str(), format_args!("the digest {whole} in the last line"))?;
     Ok(())

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use crate::conformance::case::{Case, case};
 use crate::conformance::session::{Session, dataset, job};
 use crate::conformance::unmet::Met;
+use crate::object::objects_only;
 
 pub const CASES: &[Case] = &[
     case!(
@@ -68,11 +69,15 @@ fn names_are_compared_byte_by_byte(s: &Session<'_>) -> Met {
     Ok(())
 }
 
+#[derive(Deserialize)]
+#[serde(remote = "Self")]
+struct Job {
+    spec: Box<RawValue>,
+}
+
+objects_only!(Job);
+
 fn numbers_in_a_specification_keep_their_digits(s: &Session<'_>) -> Met {
-    #[derive(Deserialize)]
-    struct Job {
-        spec: Box<RawValue>,
-    }
     s.create()?;
     let sent = r#"{"a":1.0,"b":1E5,"c":12345678901234567890123,"d":-0,"e":0.1e-7}"#;
     let put = |spec: &str| {

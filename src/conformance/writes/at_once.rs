@@ -25,27 +25,10 @@ pub const CASES: &[Case] = &[
 
 const CLIENTS: usize = 8;
 const PUTS_OF_A_CLIENT: usize = 10;
-/// How often a write is sent again that the server was too busy for.
-const TRIES_MAX: usize = 50;
-
-/// Sends it until the server has decided: 503 with `not_applied` says that it has not.
-fn decided(request: &Ask<'_>) -> Result<Answer, Unmet> {
-    let mut answer = request.send()?;
-    for _ in 1..TRIES_MAX {
-        let is_busy = answer.status == 503
-            && answer.json().is_some_and(|told| told["outcome"] == "not_applied");
-        if !is_busy {
-            break;
-        }
-        thread::sleep(std::time::Duration::from_millis(20));
-        answer = request.send()?;
-    }
-    Ok(answer)
-}
-
 /// Each of them at once; their answers.
 fn all_at_once(requests: Vec<Vec<Ask<'_>>>) -> Result<Vec<Answer>, Unmet> {
-    let send = |requests: Vec<Ask<'_>>| requests.iter().map(decided).collect::<Result<Vec<_>, _>>();
+    let send =
+        |requests: Vec<Ask<'_>>| requests.iter().map(Ask::send).collect::<Result<Vec<_>, _>>();
     let answers: Result<Vec<Vec<Answer>>, Unmet> = thread::scope(|scope| {
         let clients: Vec<_> =
             requests.into_iter().map(|requests| scope.spawn(move || send(requests))).collect();

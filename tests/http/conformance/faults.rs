@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::serve;
 use crate::support::cluster::{Kind, Site};
-use crate::support::faulty::{self, Asked, Fault, Sound, Told};
+use crate::support::faulty::{self, ANYWAY, Asked, Fault, Sound, Told};
 
 /// What is wrong with a server, and the case that must find it.
 struct Wrong {
@@ -665,5 +665,37 @@ const ALL: &[Wrong] = &[
         "does not say which methods a path has",
         "a_method_that_a_path_does_not_have_is_refused_with_those_it_has",
         |sound, asked| sound.pass(&asked).without("allow"),
+    ),
+    wrong(
+        "tells other methods in the problem than in the header",
+        "a_method_that_a_path_does_not_have_is_refused_with_those_it_has",
+        |sound, asked| {
+            sound.pass(&asked).edited(|told| {
+                if told["allowed"].is_array() {
+                    told["allowed"] = json!(["GET"]);
+                }
+            })
+        },
+    ),
+    wrong("answers HEAD with a body", "head_is_get_without_a_body", |sound, asked| {
+        let told = sound.pass(&asked);
+        let is_head = asked.is("HEAD");
+        if is_head { Told { body: b"{}".into(), ..told.with(ANYWAY, "1") } } else { told }
+    }),
+    wrong("sends a body after 304", "a_read_of_what_the_client_has_answers_304", |sound, asked| {
+        let told = sound.pass(&asked);
+        let is_known = told.status == 304;
+        if is_known { Told { body: b"{}".into(), ..told.with(ANYWAY, "1") } } else { told }
+    }),
+    wrong(
+        "tells chains that are no part of a URL",
+        "whoever_has_read_what_is_not_there_is_told",
+        |sound, asked| {
+            sound.pass(&asked).edited(|told| {
+                for item in told["items"].as_array_mut().into_iter().flatten() {
+                    item["chainhash"] = json!("sha256 abc");
+                }
+            })
+        },
     ),
 ];
