@@ -51,8 +51,12 @@ pub fn first_contact(
     })
 }
 
+/// Of many graphs that are there already, so many are looked at.
+const LOOKED_AT: u64 = 100;
+
 /// Creates the graphs that a workload is spread over, unless the last of them is there. They must be
-/// new: a history tells all that ever happened to each.
+/// new, since a history tells all that ever happened to each; of graphs that are there, some are
+/// looked at, which finds those of an earlier run.
 fn create_many(
     target: &dyn Target,
     connection: &mut dyn Connection,
@@ -65,9 +69,11 @@ fn create_many(
     };
     let last = ask(connection, target.nodes(), &of(graphs - 1, Request::Graph)?);
     let are_there = matches!(last, Outcome::Answered { .. });
-    let first = if are_there { graphs - 1 } else { 0 };
-    for number in first..graphs {
-        let (version, _) = first_answer(target, connection, &of(number, Request::CreateGraph)?)?;
+    let step = if are_there { (graphs / LOOKED_AT).max(1) } else { 1 };
+    // The last one says that all are there, so it is made last.
+    for number in (0..graphs).step_by(step as usize).chain([graphs - 1]) {
+        let request = if are_there { Request::Graph } else { Request::CreateGraph };
+        let (version, _) = first_answer(target, connection, &of(number, request)?)?;
         if version != Some(0) {
             return Err(BenchError::Refused(format!(
                 "--graphs: the graph `{}` is not new: give another --graph",

@@ -1,10 +1,10 @@
 //! A run: clients that send what is due, one after another, and count what comes back.
 //!
 //! A window of time is measured, and it is fixed before: it begins at the end of the warm-up and
-//! ends
-//! `--seconds` later, whatever is still under way then. At its end clients stop sending, and wait
-//! for what they sent. `tally.rs` says which requests count for what.
+//! ends `--seconds` later, whatever is still under way then. At its end clients stop sending, and
+//! wait for what they sent. `tally.rs` says which requests count for what.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,7 +28,10 @@ use super::target::{Completion, Connection, Target};
 use super::workload::Workload;
 use super::{BenchError, DriveArgs, WorkloadName};
 use crate::address::redacted_file;
+use crate::graph::Name;
 
+/// Of a run on many graphs, those of so many last requests are read in the end.
+const LAST_READ: u64 = 200;
 /// How long a request of a pair waits for the client that is to send the other.
 const PAIR_PATIENCE: Duration = Duration::from_millis(100);
 /// How often it looks.
@@ -120,6 +123,9 @@ pub fn drive_until(
 
     if args.delete_percent > 0 {
         tally.add(run.create_again(connection.as_mut(), &tally));
+    }
+    if args.graphs.is_some() {
+        tally.add(run.read_written(connection.as_mut(), &tally));
     }
     let last = if about_graph && args.graphs.is_none() {
         last_look(connection.as_mut(), nodes, args.history.is_some())
@@ -236,6 +242,26 @@ impl Run<'_> {
         let (outcome, _, _) = self.exchange(connection, process, id, None, &Request::CreateGraph);
         let mut last = Tally::default();
         last.count(&outcome);
+        last
+    }
+
+    /// Of a run on many graphs, reads those that were written to last, so that a write that was lost
+    /// does not pass: by a process that no client is.
+    fn read_written(&self, connection: &mut dyn Connection, tally: &Tally) -> Tally {
+        let infos = tally.events.get("info").copied().unwrap_or_default();
+        let process = u64::from(self.args.clients) * (1 + infos);
+        let next = self.next.load(Ordering::Relaxed);
+        // Each client has taken one more, and found that it is none.
+        let sent = self.args.requests.map_or(next, |requests| next.min(requests));
+        let numbers = sent.saturating_sub(LAST_READ)..sent;
+        let graphs: BTreeSet<Name> =
+            numbers.filter_map(|number| self.workload.graph_of(number)).collect();
+        let mut last = Tally::default();
+        for (id, graph) in (self.setup.len() as u64 + next..).zip(graphs) {
+            let request = Request::OfGraph { graph, request: Box::new(Request::Graph) };
+            let (outcome, _, _) = self.exchange(connection, process, id, None, &request);
+            last.count(&outcome);
+        }
         last
     }
 

@@ -179,10 +179,17 @@ impl Workload {
 
     fn register(&self, number: u64) -> Request {
         let request = put(self.new_job(number));
-        let Some(graphs) = self.args.graphs else { return request };
-        let graph = Random::of(&[self.args.seed, 12, number]).below(graphs);
-        let graph = self.args.graph_of_many(graph).expect("the longest was made before");
-        Request::OfGraph { graph, request: Box::new(request) }
+        match self.graph_of(number) {
+            Some(graph) => Request::OfGraph { graph, request: Box::new(request) },
+            None => request,
+        }
+    }
+
+    /// Of a run on many graphs: the one that request `number` is about.
+    pub fn graph_of(&self, number: u64) -> Option<Name> {
+        let graph = Random::of(&[self.args.seed, 12, number]).below(self.args.graphs?);
+        let name = self.args.graph_of_many(graph);
+        Some(name.expect("no longer than that of the last graph, which is one"))
     }
 
     fn new_job(&self, number: u64) -> JobSpecification {

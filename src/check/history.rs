@@ -424,6 +424,13 @@ impl Reader<'_> {
     }
 
     fn invoke(&mut self, number: u64, line: &Line<'_>) -> Result<(), String> {
+        if let Some(graph) = line.graph.as_ref().filter(|graph| **graph != self.histories.graph) {
+            return Err(format!(
+                "is about graph `{graph}`, in a history of `{}`: one of many graphs says `graphs` in \
+                 its first line",
+                self.histories.graph
+            ));
+        }
         self.counts[0] += 1;
         let (id, process, time_ns) = (
             needed("id", line.id)?,

@@ -22,7 +22,8 @@ pub enum Parts<R> {
 #[derive(Deserialize)]
 #[serde(remote = "Self")]
 struct Start {
-    graphs: Option<u64>,
+    #[serde(default)]
+    graphs: Value,
 }
 
 /// What is looked at of the others.
@@ -63,7 +64,12 @@ pub fn parts<R: BufRead>(name: &str, mut lines: R) -> Result<Parts<R>, InputErro
     let mut first = Vec::new();
     lines.read_until(b'\n', &mut first).map_err(failed)?;
     let start: Option<Start> = serde_json::from_slice(&first).ok();
-    if start.and_then(|start| start.graphs).is_none() {
+    let graphs = start.map_or(Value::Null, |start| start.graphs);
+    if !graphs.is_null() && !graphs.is_u64() {
+        let what = "`graphs` must be how many graphs there are, a number".to_owned();
+        return Err(InputError::Line { file: name.to_owned(), line: 1, what });
+    }
+    if graphs.is_null() {
         return Ok(Parts::One(Cursor::new(first).chain(lines)));
     }
     let start: Value = serde_json::from_slice(&first).expect("it was read just now");
@@ -213,6 +219,11 @@ mod tests {
             said(&[std::slice::from_ref(&start), &twice[..]].concat())
                 .contains("no request under way")
         );
+        for other in [r#""2""#, r#"["g-0"]"#] {
+            let start = START.replace("\"graphs\":2", &format!("\"graphs\":{other}"));
+            let whole = [start, put(1, "g-0", "a"), made(1, 1), end(1)];
+            assert!(said(&whole).contains("`graphs` must be"), "{other}");
+        }
         let cut = [start.clone(), put(1, "g-0", "a"), made(1, 1), end(2)];
         assert!(said(&cut).contains("the last line tells of"));
         let more = [start.clone(), end(0), put(1, "g-0", "a")];

@@ -282,6 +282,9 @@ impl Connection for HttpConnection {
                 let body = String::from_utf8_lossy(&raw.body);
                 format!("the list of jobs was answered {} {body}", raw.status)
             })?;
+            if page.items.is_empty() && page.next_cursor.is_some() {
+                return Err("the list of jobs has an empty page before its end".to_owned());
+            }
             for job in page.items {
                 jobs.push(job.into_job(None).map_err(|invalid| invalid.to_string())?);
             }
