@@ -55,7 +55,7 @@ pub struct Pair {
 
 /// All such pairs.
 pub const PAIRS: [Pair; 5] = [
-    Pair { first: "crud", second: "crud-delta", question: "load anew, or apply what came since?" },
+    Pair { first: "crud", second: "crud-delta", question: "reload, or apply what came since?" },
     Pair { first: "crud-plain", second: "crud", question: "rows without history, or with it?" },
     Pair {
         first: "crud-delta",
@@ -91,6 +91,8 @@ pub mod by_choice {
     pub const OPTIMISTIC: [&str; 2] = ["es-optimistic", "crud-optimistic"];
     /// One node writes for all.
     pub const ONE_WRITER: &str = "es-single-writer";
+    /// The same, on rows.
+    pub const ONE_WRITER_ON_ROWS: &str = "crud-single-writer";
 }
 
 /// All designs that keep the rules.

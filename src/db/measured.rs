@@ -157,8 +157,8 @@ impl MeasuredPostgres {
         }
     }
 
-    /// Whether no other session that asked so is there, of all in this database: for as long as this
-    /// one lasts.
+    /// Whether no other session that asked so is there, whatever its database: for as long as this
+    /// one lasts. Of two that ask at the same time, both may be told that they are not.
     ///
     /// # Errors
     /// Says what went wrong.
@@ -168,7 +168,12 @@ impl MeasuredPostgres {
             #[diesel(sql_type = diesel::sql_types::Bool)]
             locked: bool,
         }
-        let asked = sql_query("SELECT pg_try_advisory_lock(hashtext('fencepost bench')) AS locked");
+        // Such locks are of one database, and all of a server are listed.
+        let asked = sql_query(
+            "SELECT pg_try_advisory_lock(1717989987, 1650812515) AND NOT EXISTS (SELECT FROM pg_locks \
+             WHERE locktype = 'advisory' AND classid = 1717989987 AND objid = 1650812515 \
+             AND granted AND pid <> pg_backend_pid()) AS locked",
+        );
         let found: Locked = asked.get_result(&mut self.connection).map_err(told)?;
         Ok(found.locked)
     }

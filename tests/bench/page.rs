@@ -113,10 +113,14 @@ fn the_run_on_record_is_read_and_drawn_by_this_program_as_it_is_kept() {
     }
 }
 
+/// The report on record, which is as this program draws it.
+fn on_record() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(RECORD).join("report.html")
+}
+
 #[test]
 fn on_a_desktop_and_a_phone_in_light_and_dark_nothing_covers_anything_else() {
-    let place = TempDir::new().unwrap();
-    let page = drawn(&recorded(place.path()));
+    let page = on_record();
     let mut papers = Vec::new();
     for (width, theme) in [(1_280, 1), (390, 1), (1_280, 0), (390, 0)] {
         let theme = format!("--blink-settings=preferredColorScheme={theme}");
@@ -131,8 +135,7 @@ fn on_a_desktop_and_a_phone_in_light_and_dark_nothing_covers_anything_else() {
 
 #[test]
 fn the_report_can_be_printed() {
-    let place = TempDir::new().unwrap();
-    let page = drawn(&recorded(place.path()));
+    let (place, page) = (TempDir::new().unwrap(), on_record());
     let pdf = place.path().join("page.pdf");
     let mut command = browser(place.path());
     command.arg("--no-pdf-header-footer").arg(format!("--print-to-pdf={}", pdf.display()));

@@ -148,7 +148,9 @@ fn the_whole_matrix_runs_on_servers_of_its_own_and_every_answer_is_judged() {
     let bases = results.bases.iter().filter(|base| base.storage == "log");
     for base in bases {
         let takes = base.commands.iter().any(|command| command.contains(" snapshot take "));
-        assert_eq!(takes, !base.name.ends_with("-without-snapshots"), "{base:?}");
+        // Many graphs are empty.
+        let has_jobs = base.jobs > 0;
+        assert_eq!(takes, has_jobs && !base.name.ends_with("-without-snapshots"), "{base:?}");
     }
     let has = |is_one: &dyn Fn(&Setting, u32) -> bool| {
         settings.iter().any(|(setting, nodes)| is_one(setting, *nodes))
@@ -163,7 +165,9 @@ fn the_whole_matrix_runs_on_servers_of_its_own_and_every_answer_is_judged() {
     let events = of_designs(&results).filter_map(|point| measured(point).timeline.as_ref());
     assert_eq!(events.count(), 5, "each happens once");
     // One graph, wherever it is kept, and one that it was turned into by many changes.
-    let digests: BTreeSet<&String> = results.bases.iter().map(|base| &base.digest).collect();
+    // Many graphs are empty.
+    let loaded = results.bases.iter().filter(|base| base.jobs > 0);
+    let digests: BTreeSet<&String> = loaded.map(|base| &base.digest).collect();
     assert!(digests.len() <= 2, "{:?}", results.bases);
     let software = &results.machine.software;
     assert!(software["postgres settings"].contains("autovacuum=off"), "{software:?}");

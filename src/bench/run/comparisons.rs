@@ -139,7 +139,8 @@ pub fn differ_in_durability<'r>(first: &Group<'r>, second: &Group<'r>) -> Option
 }
 
 /// Whether not all of these points began with the same graph.
-fn differ_in_base(first: &Group<'_>, second: &Group<'_>) -> bool {
+#[must_use]
+pub fn differ_in_base(first: &Group<'_>, second: &Group<'_>) -> bool {
     let all = first.points.iter().chain(&second.points);
     let mut all = all.map(|(point, _)| point.base.as_deref().map(family_of));
     let base = all.next();

@@ -257,6 +257,23 @@ impl Raw {
         Ok(())
     }
 
+    /// Of what was completed, what the node has that has least, in times of an equal share: 1 if all
+    /// have the same, 0 if one has nothing. Of one node, and where nothing was completed, none. Nodes
+    /// at the end that have nothing are not told, and if only the first has something, none is.
+    #[must_use]
+    pub fn least_share(&self, nodes: u32, completed: u64) -> Option<f64> {
+        if nodes < 2 || completed == 0 {
+            return None;
+        }
+        let counts = self
+            .by_node
+            .iter()
+            .map(|text| Latencies::decoded(text).ok().map(|latencies| latencies.count()));
+        let counts = counts.collect::<Option<Vec<u64>>>()?;
+        let told = if counts.len() < nodes as usize { Some(0) } else { counts.into_iter().min() };
+        Some(told? as f64 * f64::from(nodes) / completed as f64)
+    }
+
     /// Commits that the service has counted; `None` where it says nothing.
     fn commits(&self) -> Option<f64> {
         let is_commit = |phase: &&Value| phase["of"] == "write" && phase["phase"] == "commit";

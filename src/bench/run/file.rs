@@ -238,10 +238,13 @@ impl Results {
     }
 }
 
+/// No window is longer: eleven days.
+const LONGEST_WINDOW_SECONDS: f64 = 1e6;
+
 /// The figures of a point: what was counted fits together, and they are what is made of it.
 fn validate(path: &str, measured: &Measurement) -> Result<(), String> {
     let Measurement { raw, figures, .. } = measured;
-    if raw.window_seconds <= 0.0 {
+    if !(raw.window_seconds > 0.0 && raw.window_seconds <= LONGEST_WINDOW_SECONDS) {
         return Err(format!("`{path}.raw.window_seconds` is {}", raw.window_seconds));
     }
     raw.counts_fit().map_err(|what| format!("`{path}.raw`: {what}"))?;
@@ -595,6 +598,7 @@ mod tests {
     fn what_was_counted_must_fit_together() {
         let results = made_up::pair(&[2_000.0], |_| {});
         for (member, value, says) in [
+            ("window_seconds", json!(1e15), "`points[0].outcome.measured.raw.window_seconds` is 1"),
             ("window_seconds", json!(0.0), "`points[0].outcome.measured.raw.window_seconds` is 0"),
             ("requests/0/latency", json!("ns3 5"), "`requests[0].latency`: `5` is no part"),
             ("requests/0/service", json!("ns3 5:1"), "`requests[0].service` has not as many"),

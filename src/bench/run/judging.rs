@@ -55,6 +55,11 @@ pub fn verdict(
         let why = format!("the check gave no verdict: {}; {again}", how_it_ended(&output));
         return Ok(CheckVerdict::Failed { why });
     };
+    // The checker could not tell, which says nothing of the design.
+    if said.as_ref().is_some_and(|said| said["verdict"] == "undecided") {
+        let why = format!("the checker cannot tell whether the answers are right; {again}");
+        return Ok(CheckVerdict::Failed { why });
+    }
     let finding = match text()? {
         Some(output) if output.stdout.is_empty() => how_it_ended(&output),
         Some(output) => String::from_utf8_lossy(&output.stdout).trim().to_owned(),

@@ -393,17 +393,18 @@ fn standard(args: &RunArgs, chosen: &[&'static Workload]) -> Vec<Row> {
 
 /// How many clients `register` has beside as many as is usual, and how many requests a second.
 const MORE_WRITERS: [u32; 3] = [1, 4, 32];
-const MORE_RATES: [u64; 3] = [50, 800, 3200];
+const MORE_RATES: [u64; 2] = [800, 3200];
 
-/// One design of each kind, under less load and under more, and with many graphs; unless others are
+/// One design of each kind, and of the kind that serves most both, under less load and under more, and with many graphs; unless others are
 /// chosen.
 fn curves(args: &RunArgs) -> impl Iterator<Item = Row> {
-    const DESIGNS: [&str; 5] = [
+    const DESIGNS: [&str; 6] = [
         by_choice::KEEPS_ONE_VERSION,
         by_choice::APPLIES_CHANGES,
         by_choice::LOG_ALONE,
         by_choice::OPTIMISTIC[0],
         by_choice::ONE_WRITER,
+        by_choice::ONE_WRITER_ON_ROWS,
     ];
     let by = Some((STANDARD_JOBS, &DESIGNS[..]));
     let register = workloads::named("register");

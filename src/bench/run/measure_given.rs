@@ -18,7 +18,7 @@ use crate::bench::report::Report;
 use crate::bench::request::{Outcome, Request};
 use crate::bench::target::{HttpTarget, Target};
 use crate::bench::{BenchError, DriveArgs, drive};
-use crate::graph::Name;
+use crate::graph::{CanonicalJson, JobSpecification, Name, Operation, Step};
 
 /// How many jobs are put with one changeset, of those that a point begins with.
 const BATCH: u64 = 1_000;
@@ -44,8 +44,9 @@ impl Bench<'_> {
             proxy: None,
             looks: Mutex::default(),
         };
-        let found = self.driven(point, &watched, graph, [&loaded, &place.join("history.ndjson")]);
-        drop(watched.inner.connect().perform(&Request::DeleteGraph));
+        let found =
+            self.driven(point, &watched, graph.clone(), [&loaded, &place.join("history.ndjson")]);
+        remove(&watched.inner, &graph);
         let (report, verdict) = found?;
         let mut raw = raw_of(Some(&report), 0.0);
         let steal_seconds = watched.note_in(&mut raw)?;
@@ -89,40 +90,35 @@ impl Bench<'_> {
     }
 
     /// A new graph with the jobs that the point begins with, and the history of how they came
-    /// there. If that fails, as with a server that takes no changesets, they come one by one.
+    /// there: by changesets, or one by one to a server that has none.
     fn loaded(
         &self,
         point: &Planned,
         urls: &[String],
         place: &Path,
     ) -> Result<(HttpTarget, String, PathBuf), BenchError> {
-        let mut failed = None;
-        for batch in [BATCH, 1] {
-            let graph = format!("bench-{}", Uuid::new_v4().simple());
-            let name = Name::new(&graph).expect("letters and digits");
-            let target = HttpTarget::new(urls, name, ANSWERS_WITHIN)?;
-            let line = format!(
-                "drive --graph {graph} --workload load --shape {} --jobs {} --batch {batch} \
-                 --clients 1 --seed {} --timeout-seconds {}",
-                point.key.shape,
-                point.key.size,
-                self.plan.record.seed,
-                ANSWERS_WITHIN.as_secs()
-            );
-            let mut args = DriveArgs::of_words(line.split_whitespace())
-                .map_err(|error| BenchError::Usage(error.to_string()))?;
-            let history = place.join(format!("load-{batch}.ndjson"));
-            args.history = Some(history.clone());
-            let loaded = drive(&target, &args).and_then(|report| report.verdict());
-            match loaded.and_then(|()| has_jobs(&target, point.key.size)) {
-                Ok(()) => return Ok((target, graph, history)),
-                Err(error) => {
-                    drop(target.connect().perform(&Request::DeleteGraph));
-                    failed.get_or_insert(error);
-                }
+        let batch = if takes_changesets(urls)? { BATCH } else { 1 };
+        let (target, graph) = new_graph(urls)?;
+        let line = format!(
+            "drive --graph {graph} --workload load --shape {} --jobs {} --batch {batch} \
+             --clients 1 --seed {} --timeout-seconds {}",
+            point.key.shape,
+            point.key.size,
+            self.plan.record.seed,
+            ANSWERS_WITHIN.as_secs()
+        );
+        let mut args = DriveArgs::of_words(line.split_whitespace())
+            .map_err(|error| BenchError::Usage(error.to_string()))?;
+        let history = place.join("load.ndjson");
+        args.history = Some(history.clone());
+        let loaded = drive(&target, &args).and_then(|report| report.verdict());
+        match loaded.and_then(|()| has_jobs(&target, point.key.size)) {
+            Ok(()) => Ok((target, graph, history)),
+            Err(error) => {
+                remove(&target, &graph);
+                Err(error)
             }
         }
-        Err(failed.expect("it has failed"))
     }
 
     /// Has both histories judged, from the empty graph on.
@@ -147,6 +143,45 @@ impl Bench<'_> {
         let text = || ask("text", [&kept[0], &kept[1]]);
         verdict(|| ask("json", [loaded, history]), keep, text)
     }
+}
+
+/// The name of a graph that nobody else has, and how the server is asked about it.
+fn new_graph(urls: &[String]) -> Result<(HttpTarget, String), BenchError> {
+    let graph = format!("bench-{}", Uuid::new_v4().simple());
+    let name = Name::new(&graph).expect("letters and digits");
+    Ok((HttpTarget::new(urls, name, ANSWERS_WITHIN)?, graph))
+}
+
+/// Whether the server takes a changeset, which is tried.
+fn takes_changesets(urls: &[String]) -> Result<bool, BenchError> {
+    let (target, graph) = new_graph(urls)?;
+    let job = |name: &str| {
+        let specification = JobSpecification {
+            name: Name::new(name).expect("a letter"),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            spec: CanonicalJson::default(),
+        };
+        Step { operation: Operation::PutJob(specification), precondition: None }
+    };
+    let mut connection = target.connect();
+    drop(connection.perform(&Request::CreateGraph));
+    let told = connection.perform(&Request::Write(vec![job("a"), job("b")])).outcome;
+    remove(&target, &graph);
+    Ok(matches!(told, Outcome::Accepted(_)))
+}
+
+/// Removes the graph of a point: by any of the nodes.
+fn remove(target: &HttpTarget, graph: &str) {
+    let mut connection = target.connect();
+    for _ in 0..target.nodes().max(1) {
+        match connection.perform(&Request::DeleteGraph).outcome {
+            Outcome::Unreachable(_) => {}
+            // A server may have no way to do it.
+            _ => return,
+        }
+    }
+    log::warn!("the graph {graph} is left on {}", target.describe());
 }
 
 /// Refuses a graph that has not as many jobs: what was refused or rejected is no error of a load.

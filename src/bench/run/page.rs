@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::comparisons::{Group, groups, loads, server_us};
-use super::floors::times_floor;
+use super::floors::{starved, times_floor};
 use super::hypotheses::hypotheses;
 use super::results::{
     CheckVerdict, HypothesisRecord, Measurement, Outcome, QuantityRecord, Results,
@@ -28,7 +28,7 @@ mod scale;
 mod sections;
 mod timelines;
 
-use answer::Answer;
+use answer::{Answer, whole};
 use cost_model::{CostModel, cost_models};
 use markup::{Table, escaped, figure, with_interval};
 use sections::{Figure, Shown};
@@ -98,7 +98,7 @@ fn first_screen(html: &mut String, shown: &Shown<'_>) {
         "<header><p class=\"kicker\">Fencepost benchmark · profile {} · {} points in {} blocks · {} \
          cores{}</p><h1>{ON_ROWS} and {ON_A_LOG}, measured side by side</h1>",
         escaped(&results.plan.profile),
-        figure(results.points.len() as f64),
+        whole(results.points.len()),
         results.plan.blocks,
         machine.cores,
         if machine.hypervisor { " of a virtual machine" } else { "" }
@@ -107,7 +107,11 @@ fn first_screen(html: &mut String, shown: &Shown<'_>) {
         let _ = write!(html, "<p class=\"warning\">{}</p>", escaped(warning));
     }
     html.push_str("<div class=\"first\"><div class=\"answer\">");
-    for sentence in [&answer.storage, &answer.turns, &answer.trust] {
+    // What it says in a sentence stands out.
+    let (said, rest) = answer.storage.split_once(". ").unwrap_or((&answer.storage, ""));
+    let end = if rest.is_empty() { "" } else { "." };
+    let _ = write!(html, "<p><b>{}{end}</b> {}</p>", escaped(said), escaped(rest));
+    for sentence in [&answer.turns, &answer.trust] {
         let _ = write!(html, "<p>{}</p>", escaped(sentence));
     }
     html.push_str("</div>");
@@ -125,7 +129,7 @@ fn first_screen(html: &mut String, shown: &Shown<'_>) {
     html.push_str(
         "</nav><p class=\"small\">A colour is one design everywhere; choose one to follow it. \
          <span class=\"key\">hatched: INVALID, a wrong answer was found · open, at the edge: \
-         saturated · dashed ring: driver-limited</span></p></header>",
+         saturated · dashed ring: driver-limited · pale and dashed: a node starved</span></p></header>",
     );
 }
 
@@ -168,9 +172,9 @@ fn choices_of(design: &Design) -> [&'static str; 5] {
         StorageKind::Unknown => ["", ""],
     };
     let refresh = match design.refresh {
-        Refresh::Always => "loads anew each time",
-        Refresh::WhenMoved => "loads anew if another wrote",
-        Refresh::Delta => "applies what came since",
+        Refresh::Always => "reloaded each time",
+        Refresh::WhenMoved => "reloaded if another node wrote",
+        Refresh::Delta => "brought up to date by what came since",
     };
     let turns = match (design.takes_lock(), design.has_leader(), design.is_sound()) {
         (true, ..) if design.keeps_lock() => "lock, kept while nobody else wants it",
@@ -188,7 +192,8 @@ fn choices_of(design: &Design) -> [&'static str; 5] {
 }
 
 fn design_space(html: &mut String, shown: &Shown<'_>) {
-    let head = ["design", "storage", "history", "image", "turns", "a turn serves"];
+    let head =
+        ["design", "storage", "history", "copy in memory", "whose turn it is", "a turn serves"];
     let mut table = Table::of(&head);
     for (_, name) in shown.designs() {
         let Some(design) = design::named(name) else { continue };
@@ -242,7 +247,9 @@ fn model(html: &mut String, results: &Results, shown: &Shown<'_>, models: &[Cost
          else is in the way of, when another node made the one before: latency = a · round trip + b · \
          fsync + c · processor + d · jobs. Fitted on some points of <code>turns</code> and \
          <code>growth</code>, and held against others: the last column says how far off it was. It \
-         says nothing of throughput, of queues, or of a network that loses packets.</p>",
+         says nothing of throughput, of queues, or of a network that loses packets. One disk was \
+         measured, and graphs of several sizes by few designs: far from what was measured, it is a \
+         guess.</p>",
     );
     let fsync_ms = results.machine.fsync_p50_us / 1e3;
     let jobs = models.first().map_or(0, |model| model.jobs);
@@ -405,10 +412,13 @@ fn every_point(html: &mut String, shown: &Shown<'_>) {
             row.push(told(estimate(group, |measured| measured.figures.syncs_per_operation)));
             row.push(sum(|measured| measured.figures.refused));
             row.push(sum(|measured| measured.figures.failed));
-            let without = match group.failed.len() {
+            let mut without = match group.failed.len() {
                 0 => String::new(),
                 failed => format!("; {failed} without figures"),
             };
+            if let starved @ 1.. = starved(group) {
+                without += &format!("; a node starved in {starved}");
+            }
             row.push(checked(group) + &without);
             table.rows.push(row);
         }
@@ -423,16 +433,21 @@ fn every_point(html: &mut String, shown: &Shown<'_>) {
 }
 
 fn checked(group: &Group<'_>) -> String {
-    let mut valid = 0_usize;
-    for (_, measured) in &group.points {
-        match &measured.verdict {
-            CheckVerdict::Invalid { kind, .. } => return format!("INVALID: {kind}"),
-            CheckVerdict::Failed { .. } => return "not judged".to_owned(),
-            CheckVerdict::Valid { .. } => valid += 1,
-            CheckVerdict::NotApplicable => {}
-        }
+    let verdicts = || group.points.iter().map(|(_, measured)| &measured.verdict);
+    let invalid = verdicts().find_map(|verdict| match verdict {
+        CheckVerdict::Invalid { kind, .. } => Some(format!("INVALID: {kind}")),
+        _ => None,
+    });
+    if let Some(invalid) = invalid {
+        return invalid;
     }
-    if valid > 0 { format!("{valid} valid") } else { String::new() }
+    if verdicts().any(|verdict| matches!(verdict, CheckVerdict::Failed { .. })) {
+        return "not judged".to_owned();
+    }
+    match verdicts().filter(|verdict| matches!(verdict, CheckVerdict::Valid { .. })).count() {
+        0 => String::new(),
+        valid => format!("{valid} valid"),
+    }
 }
 
 fn limits(html: &mut String, results: &Results) {
@@ -453,19 +468,22 @@ fn limits(html: &mut String, results: &Results) {
         html,
         "<section><h2>What this does not show</h2><ul>\
          <li>What a machine can do. Driver, nodes and databases share {} cores, so requests a second \
-         are those of all together. Processor time of a request is what carries over.</li>\
+         are those of all together. Processor time of a request depends on the load too: more requests \
+         share a commit when more of them wait. Ratios under one load say most.</li>\
          <li>What more machines gain. Several nodes are several processes here: they show what it \
          costs that another node writes.</li>\
          <li>Other disks. A sync of 4 KiB takes {} µs here (p99 {} µs) on {}. Answered writes survive: \
          {}.</li>\
          <li>Other networks, but for the delays that a proxy makes, which loses and reorders \
          nothing.</li>\
-         <li>Small differences. Windows are {} s, in {} blocks; what is not told apart may still \
-         differ by as much as its interval is wide.</li>\
+         <li>Small differences. Windows are {} s, in {} blocks; where no difference was detected there \
+         may be one, as large as the interval is wide. Intervals are of 95 % each (bootstrap of the \
+         blocks): by chance, one comparison in twenty shows a difference that is none.</li>\
          <li>Other graphs and workloads: those here are made, and the same for all.</li>\
          <li>Other implementations of these designs. All of them share rules, HTTP and storage code; \
          an event store, or another language, would differ in more than the choice.</li>\
-         <li>A quiet machine: others took {} s from it while it was measured.</li></ul></section>",
+         <li>A quiet machine: its host gave {} s of its processor time to others while it was measured \
+         (steal).</li></ul></section>",
         machine.cores,
         figure(machine.fsync_p50_us),
         figure(machine.fsync_p99_us),

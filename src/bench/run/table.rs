@@ -7,7 +7,7 @@ use super::comparisons::{
 };
 use super::events::TimeLine;
 use super::figures::Figures;
-use super::floors::{floor_of, is_driver_limited, times_floor};
+use super::floors::{floor_of, is_driver_limited, starved, times_floor};
 use super::hypotheses::hypotheses;
 use super::place::check_again;
 use super::results::{
@@ -306,6 +306,10 @@ impl Row {
         }
         if self.saturated > 0 {
             remarks.push(format!("saturated in {} of {}", self.saturated, group.points.len()));
+        }
+        let starved = starved(group);
+        if starved > 0 {
+            remarks.push(format!("a node starved in {starved} of {}", group.points.len()));
         }
         for (count, what) in [(self.refused, "refused"), (self.failed, "failed")] {
             if count > 0 {

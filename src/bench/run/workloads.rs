@@ -169,7 +169,7 @@ pub static ALL: [Workload; 20] = [
     },
     Workload {
         name: "postgres-restarts",
-        question: "and when Postgres ends at once and is started again?",
+        question: "and when Postgres crashes and is started again?",
         event: Some(Event::DatabaseRestarted),
         ..WITH_EVENT
     },

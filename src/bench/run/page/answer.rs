@@ -3,7 +3,10 @@
 //! it.
 
 use super::markup::figure;
-use crate::bench::run::comparisons::{Group, comparisons, groups, unsound};
+use crate::bench::run::comparisons::{
+    Group, comparisons, differ_in_base, differ_in_durability, groups, unsound,
+};
+use crate::bench::run::floors::starved;
 use crate::bench::run::results::{CheckVerdict, Compared, Key, Outcome, Results};
 use crate::bench::run::setting::Setting;
 use crate::bench::run::statistics::{Comparison, Estimate, Order};
@@ -69,7 +72,8 @@ impl Answer {
 }
 
 /// Whether the pair differs in this alone: rows with their log, or the log alone.
-fn is_about_storage(pair: &Pair) -> bool {
+#[must_use]
+pub fn is_about_storage(pair: &Pair) -> bool {
     let storage = |name: &str| design::named(name).map(|design| design.storage);
     storage(pair.first) == Some(StorageKind::Rows) && storage(pair.second) == Some(StorageKind::Log)
 }
@@ -89,7 +93,35 @@ fn capital(text: &str) -> String {
     first.chain(letters).collect()
 }
 
+/// How often rows took more processor time than the log alone under all loads, and how often less.
+fn under_all_loads(compared: &[Compared]) -> String {
+    let is_it = |found: &&Compared| {
+        let is_of =
+            |pair: &Pair| found.first.design == pair.first && found.second.design == pair.second;
+        PAIRS.iter().any(|pair| is_about_storage(pair) && is_of(pair))
+    };
+    let ratios = compared.iter().filter(is_it).flat_map(|found| &found.ratios);
+    let ratios = ratios.filter(|ratio| ratio.figure == "server_us_per_operation");
+    let orders: Vec<Order> =
+        ratios.map(|ratio| ratio.order).filter(|order| *order != Order::TooFew).collect();
+    let count = |order: Order| orders.iter().filter(|found| **found == order).count();
+    if orders.len() < 10 {
+        return String::new();
+    }
+    format!(
+        " Under all loads, rows took more in {} of {} comparisons, and less in {}; by chance one in \
+         twenty differs.",
+        count(Order::First),
+        orders.len(),
+        count(Order::Second)
+    )
+}
+
 fn storage(groups: &[Group<'_>], compared: &[Compared]) -> String {
+    on_main_load(groups, compared) + &under_all_loads(compared)
+}
+
+fn on_main_load(groups: &[Group<'_>], compared: &[Compared]) -> String {
     let Some(main) = main_load(groups, |nodes| nodes == 1) else {
         return "This run did not measure what a new job costs, so it does not say whether rows or \
                 a log cost less."
@@ -132,8 +164,11 @@ fn storage(groups: &[Group<'_>], compared: &[Compared]) -> String {
         times(&turned)
     );
     let in_all = match pairs {
-        1 => "in the one pair of designs that was compared".to_owned(),
-        pairs => format!("in all {pairs} pairs of designs"),
+        1 => "in the one pair of designs that could be compared".to_owned(),
+        pairs if pairs == declared.iter().filter(|pair| is_about_storage(pair)).count() => {
+            format!("in all {pairs} pairs of designs")
+        }
+        pairs => format!("in all {pairs} pairs of designs that could be compared"),
     };
     let in_some = |count: usize| {
         format!("in {count} of {pairs} pairs of designs; in the others the two are not told apart")
@@ -142,8 +177,11 @@ fn storage(groups: &[Group<'_>], compared: &[Compared]) -> String {
         (0, 0) => {
             let ends = all.iter().flat_map(|(_, ratio)| [ratio.low, ratio.high]);
             format!(
-                "{rows} and {log} tie: {same}, they are not told apart {in_all}; rows beside a log \
-                 may take {} the servers’ processor time of the log alone for a new job.",
+                "{rows} and {log}: no difference detected. {}, none was found {}; on one node, rows \
+                 beside a log may take {} the servers’ processor time of the log alone for a new \
+                 job.",
+                capital(&same),
+                in_all.replacen("in all ", "in any of the ", 1),
                 times(&ends.collect::<Vec<_>>())
             )
         }
@@ -183,9 +221,13 @@ fn per_second(group: &Group<'_>) -> Option<Estimate> {
     Estimate::of(&all.collect::<Vec<_>>())
 }
 
-/// What one serves in times of the other, block by block.
+/// What one serves in times of the other, block by block; nothing where what answers survive, or what
+/// they began with, is not the same.
 #[must_use]
 pub fn served_in_times(one: &Group<'_>, other: &Group<'_>) -> Option<Comparison> {
+    if differ_in_durability(one, other).is_some() || differ_in_base(one, other) {
+        return None;
+    }
     let pairs = one.points.iter().filter_map(|(point, measured)| {
         let same = other.points.iter().find(|(found, _)| found.block == point.block)?;
         Some((measured.figures.per_second, same.1.figures.per_second))
@@ -212,52 +254,66 @@ fn turns(groups: &[Group<'_>], blocks: u32) -> String {
         all
     };
     let all = of_load(&Key { nodes: most, ..main.of("") });
-    let [(best, rate), (next, _), ..] = all[..] else {
-        return "Fewer than two designs were measured well, so none is told to serve most."
-            .to_owned();
+    let [(best, rate), others @ ..] = &all[..] else {
+        return "No design was measured well, so none is told to serve most.".to_owned();
     };
+    let compared: Vec<(&Group<'_>, Comparison)> = others
+        .iter()
+        .filter_map(|(other, _)| Some((*other, served_in_times(best, other)?)))
+        .collect();
+    if compared.is_empty() {
+        return "Fewer than two designs could be compared, so none is told to serve most."
+            .to_owned();
+    }
     let name = &best.key.design;
     let place = match most {
         1 => "On one node".to_owned(),
         nodes => format!("On {nodes} nodes that all write"),
     };
-    let Some(ahead) = served_in_times(best, next) else { return String::new() };
-    let rate = figure(rate);
-    let lead = match ahead.order {
-        Order::First => {
-            let Estimate { median, low, high, .. } = ahead.ratio;
+    let rate = figure(*rate);
+    if compared.iter().any(|(_, found)| found.order == Order::TooFew) {
+        return format!(
+            "{place}, {name} served most, {rate} new jobs a second, in too few blocks to say that it \
+             does."
+        );
+    }
+    let less = compared.iter().find(|(_, found)| found.order == Order::First);
+    let less = less.map(|(group, found)| {
+        let Estimate { median, low, high, .. } = found.ratio;
+        let [median, low, high] = [median, low, high].map(figure);
+        (format!("{median} times ({low}–{high}) those of"), group.key.design.as_str())
+    });
+    // The best by its median need not be told from others by the blocks.
+    let tied = compared.iter().filter(|(_, found)| found.order != Order::First);
+    let tied: Vec<&str> = tied.map(|(group, _)| group.key.design.as_str()).collect();
+    let lead = match (&tied[..], less) {
+        ([], Some((times, next))) => {
             format!(
-                "{place}, {name} serves most: {rate} new jobs a second, {} times ({}–{}) those of \
-                 the next, {}.",
-                figure(median),
-                figure(low),
-                figure(high),
-                next.key.design
+                "{place}, {name} serves most: {rate} new jobs a second, {times} the next, {next}."
             )
         }
-        Order::TooFew => {
-            return format!(
-                "{place}, {name} served most, {rate} new jobs a second, in too few blocks to say \
-                 that it does."
-            );
-        }
-        Order::Tie => {
-            let is_tied = |(group, _): &&(&Group<'_>, f64)| {
-                served_in_times(best, group).is_some_and(|found| found.order == Order::Tie)
-            };
-            let tied = all[1..].iter().filter(is_tied).map(|(group, _)| group.key.design.as_str());
-            let tied: Vec<&str> = tied.collect();
+        (tied, less) => {
+            let less = less.map_or_else(String::new, |(times, other)| format!(", {times} {other}"));
             format!(
-                "{place}, {name} and {} serve most, and are not told apart: {name} {rate} new jobs a \
-                 second.",
+                "{place}, {name} and {} serve most, with no difference detected: {name} {rate} new \
+                 jobs a second{less}.",
                 tied.join(" and ")
             )
         }
-        Order::Second => {
-            return format!("{place}, no design is told to serve most: blocks do not agree.");
-        }
     };
-    lead + &loses(groups, best, &of_load, blocks)
+    let starving: Vec<&str> = all
+        .iter()
+        .filter(|(group, _)| 2 * starved(group) > group.points.len())
+        .map(|(group, _)| group.key.design.as_str())
+        .collect();
+    let starving = match starving.is_empty() {
+        true => String::new(),
+        false => format!(
+            " There, {} left the clients of some nodes next to nothing.",
+            starving.join(" and ")
+        ),
+    };
+    lead + &starving + &loses(groups, best, &of_load, blocks)
 }
 
 /// Under which loads another design serves more.
@@ -268,38 +324,58 @@ fn loses<'g>(
     blocks: u32,
 ) -> String {
     let name = &best.key.design;
-    let is_rated = |key: &Key| {
+    let is_closed_loop = |key: &Key| {
         key.rate.is_none() && key.requests().is_none() && !key.is_start() && !key.has_event()
     };
     let own = groups.iter().filter(|group| group.key.design == *name && is_sound(group, blocks));
-    let own: Vec<&Group<'_>> = own.filter(|group| is_rated(group.key)).collect();
+    let own: Vec<&Group<'_>> = own.filter(|group| is_closed_loop(group.key)).collect();
     let mut lost: Vec<(f64, String)> = Vec::new();
     for group in &own {
         let winner = of_load(&group.key.of("")).into_iter().find_map(|(other, _)| {
             let found = served_in_times(other, group)?;
-            (found.order == Order::First).then_some((other, found.ratio.median))
+            (found.order == Order::First).then_some((other, found.ratio))
         });
         let Some((other, ratio)) = winner else { continue };
         let Key { workload, nodes, writers, setting, .. } = group.key;
         let nodes = if *nodes == 1 { "one node".to_owned() } else { format!("{nodes} nodes") };
         let what = format!(
-            "with {workload} of {writers} clients on {nodes}{}, where {} serves {} times as many",
+            "with {workload} of {writers} clients on {nodes}{}, where {} serves {} times ({}–{}) as \
+             many",
             setting.title(),
             other.key.design,
-            figure(ratio)
+            figure(ratio.median),
+            figure(ratio.low),
+            figure(ratio.high)
         );
-        lost.push((ratio, what));
+        lost.push((ratio.median, what));
     }
     lost.sort_by(|one, other| other.0.total_cmp(&one.0));
     let loads = own.len();
     match &lost[..] {
         [] => format!(
-            " In none of the {loads} loads that it was measured under does another design serve more."
+            " Under none of {loads} loads at which it could be compared was another design told to serve \
+             more."
         ),
         [(_, most), ..] => {
-            format!(" It loses under {} of {loads} loads: most {most}.", lost.len())
+            format!(
+                " {name} serves less than another design under {} of {loads} loads at which it could be compared: least {most}.",
+                lost.len()
+            )
         }
     }
+}
+
+/// A count, with commas.
+pub fn whole(count: usize) -> String {
+    let digits = count.to_string();
+    let mut told = String::new();
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            told.push(',');
+        }
+        told.push(digit);
+    }
+    told
 }
 
 fn trust(results: &Results) -> String {
@@ -318,22 +394,20 @@ fn trust(results: &Results) -> String {
         }
     }
     let checked = match (valid, results.plan.checks) {
-        (0, false) => {
-            "Nothing was checked in this run, so nothing of it is to be believed.".to_owned()
+        (0, _) => {
+            "No answer was found to be right in this run, so nothing of it is to be believed."
+                .to_owned()
         }
         (valid, _) => {
-            format!(
-                "Every answer behind {} of these measurements was judged, and all are right",
-                figure(valid as f64)
-            )
+            format!("Every answer behind {} measurements was judged, and right", whole(valid))
         }
     };
     let caught = match (caught, let_through) {
         (0, 0) => ".".to_owned(),
-        (0, _) => "; the design that keeps no rules was not caught this time.".to_owned(),
+        (0, _) => "; the design that is wrong on purpose was not caught this time.".to_owned(),
         (count, _) => {
             format!(
-                "; the design that keeps no rules was caught at {count} of {} points.",
+                "; the design that is wrong on purpose was caught at {count} of {} points.",
                 count + let_through
             )
         }
@@ -341,28 +415,31 @@ fn trust(results: &Results) -> String {
     let cores = results.machine.cores;
     let caught = if valid == 0 { String::new() } else { caught };
     format!(
-        "{checked}{caught} Servers and driver share {cores} cores: the processor time of a request \
-         carries over to other machines, and requests a second do not."
+        "{checked}{caught} Servers and driver share {cores} cores: ratios say more of other machines \
+         than requests a second do."
     )
 }
 
 fn warnings(results: &Results) -> Vec<String> {
     let mut warnings = Vec::new();
-    let mut invalid: Vec<&str> = Vec::new();
+    let mut invalid: Vec<(&str, Vec<&str>)> = Vec::new();
     for point in &results.points {
         let is_sound = design::named(&point.key.design).is_none_or(|design| design.is_sound());
         let Outcome::Measured(measured) = &point.outcome else { continue };
-        if is_sound
-            && matches!(measured.verdict, CheckVerdict::Invalid { .. })
-            && !invalid.contains(&point.key.design.as_str())
-        {
-            invalid.push(&point.key.design);
+        if is_sound && matches!(measured.verdict, CheckVerdict::Invalid { .. }) {
+            let Key { design, workload, .. } = &point.key;
+            match invalid.iter_mut().find(|(name, _)| name == design) {
+                Some((_, under)) if under.contains(&workload.as_str()) => {}
+                Some((_, under)) => under.push(workload),
+                None => invalid.push((design, vec![workload])),
+            }
         }
     }
-    for design in invalid {
+    for (design, under) in invalid {
         warnings.push(format!(
-            "{design} is INVALID: the checker found a wrong answer. Its figures are hatched, and \
-             compared with nothing."
+            "{design} is INVALID in {}: the checker found a wrong answer. Its figures there are \
+             hatched, and compared with nothing; believe none of its others.",
+            under.join(", ")
         ));
     }
     let failed = results.points.iter().filter(|point| point.failure().is_some()).count();
@@ -442,7 +519,8 @@ mod tests {
         };
         let results = made_up::rated("run --workloads register", rate);
         let said = Answer::of(&results).storage;
-        assert!(said.starts_with(&format!("{ON_ROWS} and {ON_A_LOG} tie: ")), "{said}");
+        let tie = format!("{ON_ROWS} and {ON_A_LOG}: no difference detected. ");
+        assert!(said.starts_with(&tie), "{said}");
         assert!(said.contains("may take 0.95 to 1.10 times"), "{said}");
     }
 
@@ -458,10 +536,8 @@ mod tests {
         let said = Answer::of(&results).turns;
         assert!(said.starts_with(&format!("On one node, {best} serves most: ")), "{said}");
         assert!(said.contains("3.00 times (3.00–3.00) those of the next"), "{said}");
-        assert!(
-            said.contains("It loses under 1 of 2 loads: most with reads of 8 clients on one node")
-        );
-        assert!(said.contains("serves 2.00 times as many"), "{said}");
+        assert!(said.contains("under 1 of 2 loads at which it could be compared: least with reads of 8 clients on one node"));
+        assert!(said.contains("serves 2.00 times (2.00–2.00) as many"), "{said}");
     }
 
     #[test]
@@ -473,8 +549,57 @@ mod tests {
         let (kind, finding) = ("stale-answer".to_owned(), String::new());
         measured.verdict = CheckVerdict::Invalid { kind, finding };
         let answer = Answer::of(&results);
-        assert!(answer.warnings[0].starts_with(&format!("{name} is INVALID")), "{answer:?}");
+        assert!(
+            answer.warnings[0].starts_with(&format!("{name} is INVALID in register")),
+            "{answer:?}"
+        );
         assert!(!answer.turns.contains(&format!("{name} serves most")), "{answer:?}");
+    }
+
+    #[test]
+    fn a_design_that_is_not_told_from_all_others_does_not_serve_most_alone() {
+        // The next by the median is told from the best, and one after it is not.
+        let (best, next, wild) = (PAIRS[4].second, PAIRS[2].second, PAIRS[3].second);
+        let results = made_up::rated("run --workloads register", |key, block| {
+            match (key.design.as_str(), block % 3) {
+                (design, _) if design == best => 1_000.0,
+                (design, _) if design == next => 950.0,
+                (design, 0) if design == wild => 1_200.0,
+                (design, _) if design == wild => 940.0,
+                _ => 500.0,
+            }
+        });
+        let said = Answer::of(&results).turns;
+        let both =
+            format!("On one node, {best} and {wild} serve most, with no difference detected");
+        assert!(said.starts_with(&both), "{said}");
+        assert!(said.contains(&format!("those of {next}.")), "{said}");
+    }
+
+    #[test]
+    fn what_does_not_survive_the_same_is_not_compared() {
+        let (best, other) = (PAIRS[4].second, PAIRS[2].second);
+        let mut results = made_up::rated("run --workloads register", |key, _| {
+            if key.design == best { 2_000.0 } else { 1_000.0 }
+        });
+        results.points.retain(|point| [best, other].contains(&point.key.design.as_str()));
+        for point in results.points.iter_mut().filter(|point| point.key.design == best) {
+            point.durability = "sqlite: nothing".to_owned();
+        }
+        let said = Answer::of(&results).turns;
+        assert!(said.starts_with("Fewer than two designs could be compared"), "{said}");
+    }
+
+    #[test]
+    fn where_nothing_was_found_right_nothing_is_to_be_believed() {
+        let mut results = results(|_| 1_000.0);
+        for point in &mut results.points {
+            let Outcome::Measured(measured) = &mut point.outcome else { panic!() };
+            measured.verdict = CheckVerdict::Failed { why: "it took too long".to_owned() };
+        }
+        let said = Answer::of(&results).trust;
+        assert!(said.starts_with("No answer was found to be right in this run"), "{said}");
+        assert_eq!([7, 18, 1_610, 1_234_567].map(whole), ["7", "18", "1,610", "1,234,567"]);
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub enum Look {
     Invalid,
     /// The driver took most of the time.
     DriverLimited,
+    /// At most points, one of several nodes was served next to nothing.
+    Starved,
 }
 
 /// A figure in a drawing.
@@ -75,8 +77,11 @@ impl Lines {
     #[must_use]
     pub fn svg(&self) -> String {
         const TOP: f64 = 26.0;
-        const BOTTOM: f64 = 266.0;
-        let labels = self.lines.iter().map(|line| line.label.chars().count());
+        const LOWEST: f64 = 266.0;
+        // Each label has a line of its own.
+        let count = self.lines.len() + usize::from(self.predicted.is_some());
+        let bottom = LOWEST.max(TOP + LINE * count as f64);
+        let labels = self.lines.iter().map(|line| shortened(&line.label).chars().count());
         let predicted = self.predicted.iter().map(|(label, _)| label.chars().count());
         let longest = labels.chain(predicted).max().unwrap_or(0);
         let (left, right) = (46.0, WIDTH - 20.0 - longest as f64 * LETTER);
@@ -90,10 +95,10 @@ impl Lines {
         }
         let x = Scale::at_values(&xs, [left + 8.0, right - 8.0]);
         let y = match self.logarithmic {
-            true => Scale::logarithmic(&ys, [BOTTOM, TOP]),
-            false => Scale::from_zero(&ys, [BOTTOM, TOP]),
+            true => Scale::logarithmic(&ys, [bottom, TOP]),
+            false => Scale::from_zero(&ys, [bottom, TOP]),
         };
-        let mut svg = opened(BOTTOM + 40.0, &format!("{} over {}", self.y, self.x));
+        let mut svg = opened(bottom + 40.0, &format!("{} over {}", self.y, self.x));
         let _ = write!(svg, "<text class=\"axis\" x=\"4\" y=\"12\">{}</text>", escaped(self.y));
         for value in y.ticks() {
             let at = y.at(*value);
@@ -106,12 +111,12 @@ impl Lines {
                 tick(*value)
             );
         }
-        ticks_below(&mut svg, &x, BOTTOM);
+        ticks_below(&mut svg, &x, bottom);
         let _ = write!(
             svg,
             "<text class=\"axis mid\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
             middle(self.x, f64::midpoint(left, right)),
-            BOTTOM + 34.0,
+            bottom + 34.0,
             escaped(self.x)
         );
         let mut ends: Vec<End<'_>> = Vec::new();
@@ -124,22 +129,21 @@ impl Lines {
         for line in &self.lines {
             // A saturated rate is drawn at the upper end.
             let place = |mark: &Mark| {
-                let y = match mark.y {
-                    None => TOP,
-                    Some(value) if y.has(value) => y.at(value),
-                    Some(_) => BOTTOM,
-                };
+                let y = mark.y.map_or(TOP, |value| y.at(value));
                 (x.at(mark.x), y)
             };
             let _ = write!(svg, "<g class=\"d{}\">", line.colour);
-            let drawn: Vec<(f64, f64)> = line.marks.iter().map(place).collect();
-            let whole = line.marks.iter().take_while(|mark| mark.y.is_some()).count();
+            // What has no place on a logarithmic axis is left out.
+            let marks: Vec<&Mark> =
+                line.marks.iter().filter(|mark| mark.y.is_none_or(|value| y.has(value))).collect();
+            let drawn: Vec<(f64, f64)> = marks.iter().map(|mark| place(mark)).collect();
+            let whole = marks.iter().take_while(|mark| mark.y.is_some()).count();
             let _ = write!(svg, "<polyline points=\"{}\"/>", joined(&drawn[..whole]));
             if whole > 0 && whole < drawn.len() {
                 let rest = joined(&drawn[whole - 1..]);
                 let _ = write!(svg, "<polyline class=\"beyond\" points=\"{rest}\"/>");
             }
-            for (mark, at) in line.marks.iter().zip(&drawn) {
+            for (mark, at) in marks.iter().zip(&drawn) {
                 if let Some([low, high]) = mark.interval.filter(|[low, high]| low < high) {
                     let (x, low, high) = (at.0, y.at(low), y.at(high));
                     let _ = write!(
@@ -154,9 +158,26 @@ impl Lines {
             let class = format!("label d{}", line.colour);
             ends.extend(drawn.last().map(|&at| End { at, label: &line.label, class }));
         }
-        labels_at_ends(&mut svg, ends, right + 6.0, [TOP, BOTTOM]);
+        labels_at_ends(&mut svg, ends, right + 6.0, [TOP, bottom]);
         svg + "</svg>"
     }
+}
+
+/// A label at the end of a line that leaves room for the lines.
+fn shortened(label: &str) -> String {
+    at_most(label, 26)
+}
+
+/// One before a row.
+fn shortened_row(label: &str) -> String {
+    at_most(label, 34)
+}
+
+fn at_most(label: &str, letters: usize) -> String {
+    if label.chars().count() <= letters {
+        return label.to_owned();
+    }
+    label.chars().take(letters - 1).chain(['…']).collect()
 }
 
 /// Where a line ends, and what is to be written there.
@@ -194,7 +215,7 @@ fn labels_at_ends(svg: &mut String, mut ends: Vec<End<'_>>, x: f64, [top, bottom
             "<text class=\"{class}\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
             x + 2.0,
             place + 4.0,
-            escaped(label)
+            escaped(&shortened(label))
         );
     }
 }
@@ -261,7 +282,7 @@ impl Dots {
         let letters = |of: fn((&String, &String, &Vec<Dot>)) -> usize| {
             rows().map(of).max().unwrap_or(0) as f64 * LETTER
         };
-        let left = 10.0 + letters(|(label, ..)| label.chars().count());
+        let left = 10.0 + letters(|(label, ..)| shortened_row(label).chars().count());
         let right = WIDTH - 12.0 - letters(|(_, figure, _)| figure.chars().count());
         let dots = rows().flat_map(|(.., dots)| dots);
         let values = dots.flat_map(|dot| [dot.value, dot.interval[0], dot.interval[1]]);
@@ -326,7 +347,7 @@ impl Dots {
                         svg,
                         "<g class=\"{class}\"><text class=\"label\" x=\"4\" y=\"{:.1}\">{}</text>",
                         y + 4.0,
-                        escaped(label)
+                        escaped(&shortened_row(label))
                     );
                     for dot in dots {
                         let [low, high] = dot.interval.map(|value| x.at(value));
@@ -368,7 +389,8 @@ pub struct Stack {
     pub is_invalid: bool,
 }
 
-/// Bars of the same parts, one below the other. One that is many times as long as the next is cut.
+/// Bars of the same parts, one below the other. One that is many times as long as all others is cut,
+/// if there are some.
 #[derive(Debug, Clone)]
 pub struct Stacks {
     /// What the horizontal axis is, with its unit.
@@ -386,13 +408,13 @@ impl Stacks {
         const ROW: f64 = 21.0;
         let letters =
             |of: fn(&Stack) -> usize| self.rows.iter().map(of).max().unwrap_or(0) as f64 * LETTER;
-        let left = 10.0 + letters(|row| row.label.chars().count());
+        let left = 10.0 + letters(|row| shortened_row(&row.label).chars().count());
         let right = WIDTH - 12.0 - letters(|row| row.figure.chars().count());
         let sums: Vec<f64> = self.rows.iter().map(|row| row.parts.iter().sum()).collect();
         let mut longest_first = sums.clone();
         longest_first.sort_unstable_by(|one, other| other.total_cmp(one));
         let end = match longest_first[..] {
-            [first, second, ..] if first > CUT_FROM * second && second > 0.0 => second,
+            [first, second, _, ..] if first > CUT_FROM * second && second > 0.0 => second,
             [first, ..] => first,
             [] => 0.0,
         };
@@ -442,7 +464,7 @@ impl Stacks {
                 svg,
                 "<g class=\"{class}\"><text class=\"label\" x=\"4\" y=\"{:.1}\">{}</text>",
                 y + 15.0,
-                escaped(&row.label)
+                escaped(&shortened_row(&row.label))
             );
             let mut sum = 0.0;
             for (number, part) in row.parts.iter().enumerate() {
@@ -532,13 +554,15 @@ fn joined(points: &[(f64, f64)]) -> String {
 }
 
 /// A mark: full where nothing else is to be known, open where a rate was saturated, hatched where
-/// answers were wrong, ringed where the driver is measured. The second of a row is a square.
+/// answers were wrong, ringed where the driver is measured, pale where a node was starved. The second
+/// of a row is a square.
 fn mark_at(svg: &mut String, (x, y): (f64, f64), look: Look, is_second: bool) {
     let class = match look {
         Look::Plain => "mark",
         Look::Saturated => "mark open",
         Look::Invalid => "mark hatched",
         Look::DriverLimited => "mark ringed",
+        Look::Starved => "mark starved",
     };
     let _ = match is_second {
         false => write!(svg, "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4.5\"/>"),
@@ -585,17 +609,38 @@ mod tests {
     }
 
     #[test]
+    fn many_lines_with_long_labels_have_room_and_what_has_no_place_is_left_out() {
+        let line = |number: usize| Line {
+            label: format!("a server of others with a long name, number {number}"),
+            colour: number,
+            marks: [1.0, 8.0]
+                .map(|x| Mark { x, y: Some(1e200), interval: None, look: Look::Plain })
+                .into(),
+        };
+        let mut lines: Vec<Line> = (0..30).map(line).collect();
+        lines[0].marks[0].y = Some(0.0);
+        let svg = Lines { x: "x", y: "y", logarithmic: true, lines, predicted: None }.svg();
+        let mut places = places_of(&svg, "label d");
+        assert_eq!(places.len(), 30);
+        places.sort_by(f64::total_cmp);
+        assert!(places.windows(2).all(|two| two[1] - two[0] >= LINE - 0.2), "{places:?}");
+        assert_eq!(svg.matches("class=\"mark\"").count(), 59);
+        assert!(svg.len() < 100_000, "{} bytes", svg.len());
+    }
+
+    #[test]
     fn every_figure_has_its_mark_and_says_what_is_to_be_known_of_it() {
         let mark = |x: f64, y: Option<f64>, look| Mark { x, y, interval: Some([1.0, 9.0]), look };
         let marks = vec![
             mark(1.0, Some(2.0), Look::Plain),
             mark(2.0, Some(3.0), Look::Invalid),
             mark(4.0, Some(4.0), Look::DriverLimited),
+            mark(6.0, Some(4.0), Look::Starved),
             mark(8.0, None, Look::Saturated),
         ];
         let lines = vec![Line { label: "<one>".to_owned(), colour: 3, marks }];
         let svg = Lines { x: "x", y: "y", logarithmic: true, lines, predicted: None }.svg();
-        for class in ["mark", "mark hatched", "mark ringed", "mark open"] {
+        for class in ["mark", "mark hatched", "mark ringed", "mark starved", "mark open"] {
             assert_eq!(svg.matches(&format!("class=\"{class}\"")).count(), 1, "{class}");
         }
         assert!(svg.contains("&lt;one&gt;") && svg.contains("class=\"beyond\""), "{svg}");

@@ -18,8 +18,8 @@ impl Scale {
     /// From nothing to the largest of these, in even steps.
     #[must_use]
     pub fn from_zero(values: &[f64], places: [f64; 2]) -> Self {
-        let largest = values.iter().copied().fold(0.0, f64::max);
-        let largest = if largest > 0.0 { largest } else { 1.0 };
+        let largest = values.iter().copied().filter(|value| *value < 1e15).fold(0.0, f64::max);
+        let largest = if largest > 1e-12 { largest } else { 1.0 };
         let step = step(largest / 4.0);
         let count = (largest / step).ceil();
         let ticks = (0..=count as usize).map(|number| number as f64 * step).collect();
@@ -30,7 +30,8 @@ impl Scale {
     /// Figures that are not above nothing have no place on it.
     #[must_use]
     pub fn logarithmic(values: &[f64], places: [f64; 2]) -> Self {
-        let is_shown = |value: &&f64| value.is_finite() && **value > 0.0;
+        // No figure of a benchmark is beyond these.
+        let is_shown = |value: &&f64| (1e-12..1e15).contains(*value);
         let least = values.iter().filter(is_shown).copied().fold(f64::INFINITY, f64::min);
         let largest = values.iter().filter(is_shown).copied().fold(0.0, f64::max);
         let (least, largest) =

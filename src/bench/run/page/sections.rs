@@ -3,19 +3,19 @@
 
 use std::collections::BTreeMap;
 
-use super::answer::{main_load, most_nodes};
+use super::answer::{is_about_storage, main_load, most_nodes};
 use super::charts::{Dot, DotRow, Dots, Line, Lines, Look, Mark, Stack, Stacks};
 use super::markup::{Table, escaped, figure, tick, with_interval};
 use super::timelines;
 use crate::bench::run::comparisons::{Group, comparisons, server_us};
 use crate::bench::run::events::TimeLine;
 use crate::bench::run::figures::{DRIVER, PROXY};
-use crate::bench::run::floors::{is_driver_limited, times_floor};
+use crate::bench::run::floors::{is_driver_limited, starved, times_floor};
 use crate::bench::run::hypotheses::{exponent, wasted};
 use crate::bench::run::results::{CheckVerdict, Key, Measurement, Results};
 use crate::bench::run::setting::Setting;
 use crate::bench::run::statistics::{Estimate, Order};
-use crate::design::{self, PAIRS};
+use crate::design::{self, PAIRS, Pair};
 
 /// How many colours there are: those of this program's designs, and four more. Then they come again.
 pub const COLOURS: usize = design::ALL.len() + 4;
@@ -60,8 +60,9 @@ fn p50_ms(measured: &Measurement) -> Option<f64> {
     quantile_ms(measured, 0.5)
 }
 
+/// Nothing of so few requests that the slowest is all of it.
 fn p99_ms(measured: &Measurement) -> Option<f64> {
-    quantile_ms(measured, 0.99)
+    (measured.figures.completed >= 100).then(|| quantile_ms(measured, 0.99))?
 }
 
 fn first_answer_ms(measured: &Measurement) -> Option<f64> {
@@ -95,7 +96,8 @@ impl<'r> Shown<'r> {
     pub fn designs(&self) -> impl Iterator<Item = (usize, &str)> {
         let is_there = |name: &str| self.groups.iter().any(|group| group.key.design == name);
         let all = self.designs.iter().enumerate();
-        all.filter(move |(_, name)| is_there(name)).map(|(number, name)| (number, name.as_str()))
+        all.filter(move |(_, name)| is_there(name))
+            .map(|(number, name)| (number % COLOURS, name.as_str()))
     }
 
     fn of(&self, is_it: impl Fn(&Key) -> bool) -> Vec<&Group<'r>> {
@@ -116,6 +118,8 @@ impl<'r> Shown<'r> {
             Look::Saturated
         } else if is_driver_limited(times_floor(group, &self.groups)) {
             Look::DriverLimited
+        } else if 2 * starved(group) > group.points.len() {
+            Look::Starved
         } else {
             Look::Plain
         }
@@ -125,7 +129,8 @@ impl<'r> Shown<'r> {
     fn look_of_both(&self, first: &Key, second: &Key) -> Look {
         let looks = self.groups.iter().filter(|group| [first, second].contains(&group.key));
         let looks: Vec<Look> = looks.map(|group| self.look(group)).collect();
-        if looks.contains(&Look::DriverLimited) { Look::DriverLimited } else { Look::Plain }
+        let worse = [Look::DriverLimited, Look::Starved];
+        worse.into_iter().find(|look| looks.contains(look)).unwrap_or(Look::Plain)
     }
 
     /// One line for each design, over a figure of the load.
@@ -133,8 +138,9 @@ impl<'r> Shown<'r> {
         let mut lines: BTreeMap<&str, Vec<Mark>> = BTreeMap::new();
         for group in groups {
             let look = self.look(group);
-            let found = estimate(group, y).filter(|_| look != Look::Saturated);
-            if found.is_none() && look != Look::Saturated {
+            let is_saturated = group.points.iter().any(|(_, found)| found.figures.saturated);
+            let found = estimate(group, y).filter(|_| !is_saturated);
+            if found.is_none() && !is_saturated {
                 continue;
             }
             lines.entry(&group.key.design).or_default().push(Mark {
@@ -182,6 +188,7 @@ fn look_word(look: Look) -> &'static str {
         Look::Saturated => "saturated",
         Look::Invalid => "INVALID",
         Look::DriverLimited => "driver-limited",
+        Look::Starved => "a node starved",
     }
 }
 
@@ -196,7 +203,9 @@ fn table(
     let mut table = Table::of(&head.chain(["blocks", ""]).collect::<Vec<_>>());
     for group in groups {
         let mut row = vec![group.key.design.clone(), varied.1(group.key)];
-        row.extend(figures.iter().map(|(_, of)| told(estimate(group, of))));
+        let is_saturated = group.points.iter().any(|(_, found)| found.figures.saturated);
+        let found = |of: &Of| told(estimate(group, of).filter(|_| !is_saturated));
+        row.extend(figures.iter().map(|(_, of)| found(of)));
         row.push(group.points.len().to_string());
         row.push(look_word(shown.look(group)).to_owned());
         table.rows.push(row);
@@ -234,7 +243,8 @@ pub fn first(shown: &Shown<'_>) -> Option<Figure> {
             None => figure(one.median),
         };
         let label = group.key.design.clone();
-        let order = of_most.map_or(one.median, |(found, _)| found.median);
+        // Those that were not measured on several nodes stand below.
+        let order = of_most.map_or(1e12 + one.median, |(found, _)| found.median);
         rows.push((order, DotRow::Dots { label, figure, dots }));
     }
     rows.sort_by(|one, other| one.0.total_cmp(&other.0));
@@ -243,6 +253,9 @@ pub fn first(shown: &Shown<'_>) -> Option<Figure> {
     let nodes = most.map_or(String::new(), |nodes| {
         format!(" Round: one node; square: {nodes} nodes that all write.")
     });
+    let is_starved = groups.iter().any(|group| shown.look(group) == Look::Starved);
+    let pale =
+        if is_starved { " Pale and dashed: clients of a node got next to nothing." } else { "" };
     let dots = Dots {
         x: "processor time of all servers for a new job, µs",
         logarithmic: true,
@@ -253,8 +266,8 @@ pub fn first(shown: &Shown<'_>) -> Option<Figure> {
     Some(Figure {
         title: "What a new job costs".to_owned(),
         caption: format!(
-            "Further left is cheaper. {}, {} clients, {} jobs in the graph.{nodes} Bars: intervals of \
-             95 %.",
+            "Further left is cheaper. {}, {} clients, {} jobs in the graph.{nodes} Bars: 95 % of \
+             what bootstrap of the blocks gives.{pale}",
             escaped(on),
             main.writers,
             figure(main.size as f64)
@@ -401,7 +414,7 @@ fn load(shown: &Shown<'_>) -> Option<Figure> {
     let drawing = |y: &'static str, of: Of| {
         let lines = shown.lines(&groups, x, of);
         let svg = Lines {
-            x: "requests a second that are due",
+            x: "offered load, requests a second",
             y,
             logarithmic: true,
             lines,
@@ -416,9 +429,9 @@ fn load(shown: &Shown<'_>) -> Option<Figure> {
         title: "Latency against load".to_owned(),
         caption: "Latency counts from when a request was due, not from when it could be sent. An \
                   open mark at the upper edge: less than 99 % of the rate was achieved, so there is no \
-                  latency to tell."
+                  latency to tell. A p99 needs a hundred requests in a window."
             .to_owned(),
-        drawings: vec![drawing("half take at most, ms", p50_ms), drawing("99 of 100 take at most, ms", p99_ms)],
+        drawings: vec![drawing("median (p50), ms", p50_ms), drawing("p99, ms", p99_ms)],
         table: table(
             shown,
             &groups,
@@ -442,12 +455,15 @@ fn growth(shown: &Shown<'_>) -> Option<Figure> {
         let fitted = line.marks.iter().filter(|mark| mark.x >= 1e4);
         let fitted = fitted.filter_map(|mark| Some((mark.x as u64, mark.y?)));
         if let Some(exponent) = exponent(&fitted.collect::<Vec<_>>()) {
-            line.label += &format!(" n^{exponent:.2}");
+            line.label += &match exponent {
+                exponent if exponent.abs() < 0.1 => " flat".to_owned(),
+                exponent => format!(" n^{exponent:.2}"),
+            };
         }
     }
     let drawing = Lines {
         x: "jobs in the graph",
-        y: "half of writes take at most, ms",
+        y: "median (p50) of writes, ms",
         logarithmic: true,
         lines,
         predicted: None,
@@ -456,8 +472,8 @@ fn growth(shown: &Shown<'_>) -> Option<Figure> {
         title: "Cost against graph size".to_owned(),
         caption:
             "Both axes are logarithmic: a line of slope one doubles with the graph. The exponent \
-                  is fitted from 10,000 jobs on. One client writes, so that a design that \
-                  keeps its image finds it as it left it."
+                  is fitted from 10,000 jobs on. One client writes, so that a design that keeps its \
+                  copy of the graph in memory finds it as it left it."
                 .to_owned(),
         drawings: vec![drawing.svg()],
         table: table(shown, &groups, ("jobs", &|key| key.size.to_string()), &[("p50 ms", p50_ms)]),
@@ -489,7 +505,9 @@ fn nodes(shown: &Shown<'_>) -> Option<Figure> {
         title: "Nodes".to_owned(),
         caption:
             "The same clients, spread over more nodes of one graph, all on the same cores: what \
-                  another node costs, and not what another machine gains."
+                  another node costs, and not what another machine gains. Pale and dashed: the \
+                  clients of a node got less than a tenth of their share, so the others had less to \
+                  share."
                 .to_owned(),
         drawings: vec![
             drawing("new jobs a second", per_second),
@@ -528,15 +546,16 @@ fn delay(shown: &Shown<'_>) -> Option<Figure> {
     };
     let drawings = [
         drawing("register", "new jobs a second, one node", per_second),
-        drawing("turns", "two nodes in turn: half take at most, ms", p50_ms),
+        drawing("turns", "two nodes in turn: median (p50), ms", p50_ms),
     ];
     let drawings: Vec<String> = drawings.into_iter().flatten().collect();
     let groups = shown.of(is_delayed);
     (!drawings.is_empty()).then(|| Figure {
         title: "Network delay".to_owned(),
         caption:
-            "A proxy makes each round trip to database and lock take longer. The steeper a line, \
-                  the more round trips a write waits for, one after another."
+            "A proxy makes each round trip to database and lock take longer. What a write then \
+                  takes more, divided by the delay, is how many round trips it waits for, one after \
+                  another; the table has how many were counted."
                 .to_owned(),
         drawings,
         table: table(
@@ -566,7 +585,7 @@ fn choices(shown: &Shown<'_>) -> Option<Figure> {
         let is_varied = shown.groups.iter().any(|group| is_other(group.key));
         if is_varied { format!(", {} jobs", tick(key.size as f64)) } else { String::new() }
     };
-    let mut drawn: Vec<Vec<DotRow>> = Vec::new();
+    let mut drawn: Vec<(&Pair, Vec<DotRow>)> = Vec::new();
     let mut table = Table::of(&["choice", "first", "second", "under", "figure", "ratio", "says"]);
     for pair in &PAIRS {
         let is_it = |found: &&crate::bench::run::results::Compared| {
@@ -626,27 +645,37 @@ fn choices(shown: &Shown<'_>) -> Option<Figure> {
             let heading = DotRow::Heading(format!("{} / {}", pair.first, pair.second));
             let mut rows = vec![heading, DotRow::Note(pair.question.to_owned())];
             rows.extend(of_pair);
-            drawn.push(rows);
+            drawn.push((pair, rows));
         }
     }
     (!drawn.is_empty()).then(|| {
-        let dots = drawn.iter().flatten().filter_map(|row| match row {
-            DotRow::Dots { dots, .. } => Some(dots),
-            DotRow::Heading(_) | DotRow::Note(_) => None,
-        });
-        let beside: Vec<f64> =
-            dots.flatten().flat_map(|dot| [dot.value, dot.interval[0], dot.interval[1]]).collect();
-        let drawings = drawn.into_iter().map(|rows| {
-            let x = "servers’ processor time, in times of the second’s";
+        // Those about the same choice have the same scale.
+        let values = |rows: &[DotRow]| -> Vec<f64> {
+            let dots = rows.iter().filter_map(|row| match row {
+                DotRow::Dots { dots, .. } => Some(dots),
+                DotRow::Heading(_) | DotRow::Note(_) => None,
+            });
+            dots.flatten().flat_map(|dot| [dot.value, dot.interval[0], dot.interval[1]]).collect()
+        };
+        let of_storage = drawn.iter().filter(|(pair, _)| is_about_storage(pair));
+        let beside: Vec<f64> = of_storage.flat_map(|(_, rows)| values(rows)).collect();
+        let drawings = drawn.into_iter().map(|(pair, rows)| {
+            let x = "servers’ processor time, relative to the second";
             let reference = Some(1.0);
-            Dots { x, logarithmic: true, reference, beside: beside.clone(), rows }.svg()
+            let beside = if is_about_storage(pair) { beside.clone() } else { Vec::new() };
+            Dots { x, logarithmic: true, reference, beside, rows }.svg()
         });
         let drawings = drawings.collect();
         Figure {
             title: "Which choice explains the difference".to_owned(),
             caption: "Two designs that differ in one choice, block by block. Left of the line the \
-                      first costs less, right of it more; an interval that holds 1 is a tie, which \
-                      means <em>not told apart</em>, not <em>equal</em>; a question mark: too few blocks."
+                      first costs less, right of it more; an interval that holds 1 is a tie: no \
+                      difference was detected, which does not mean that there is none; a question \
+                      mark: too few blocks. <em>register</em>: new jobs; <em>reregister</em>: the \
+                      same jobs once more; <em>reads</em>: 19 reads and plans for each write; \
+                      <em>turns</em>: one client at each node, one after the other; <em>churn</em>: \
+                      each job changed many times; <em>growth</em>: one client, graphs of several \
+                      sizes. docs/WORKLOADS.md says more."
                 .to_owned(),
             drawings,
             table,
@@ -707,8 +736,8 @@ fn waste(shown: &Shown<'_>) -> Option<Figure> {
         title: "Wasted decisions".to_owned(),
         caption:
             "Of N nodes that write without a lock, N − 1 of N decisions were said to be wasted. \
-                  Requests that share a turn, and commits that take longer than decisions, make it \
-                  less."
+                  Requests that share a turn make it less; and where marks are pale and dashed, \
+                  whoever is outrun waits, and one node wins so often that the others hardly write."
                 .to_owned(),
         drawings: vec![drawing.svg()],
         table: table(
@@ -893,9 +922,13 @@ fn storage(shown: &Shown<'_>) -> Option<Figure> {
 pub fn timelines(shown: &Shown<'_>) -> Vec<(String, Vec<Figure>)> {
     let mut all: Vec<(String, Vec<Figure>)> = Vec::new();
     for group in shown.of(Key::has_event) {
-        let lines = group.points.iter().filter_map(|(_, measured)| measured.timeline.as_ref());
-        for line in lines {
-            let drawn = of_event(shown, group.key, line);
+        for (_, measured) in &group.points {
+            let Some(line) = &measured.timeline else { continue };
+            let is_invalid = matches!(measured.verdict, CheckVerdict::Invalid { .. });
+            let mut drawn = of_event(shown, group.key, line);
+            if is_invalid {
+                drawn.title += ": INVALID, the checker found a wrong answer";
+            }
             let workload = &group.key.workload;
             match all.iter_mut().find(|(name, _)| name == workload) {
                 Some((_, figures)) => figures.push(drawn),

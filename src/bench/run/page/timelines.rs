@@ -90,12 +90,12 @@ pub fn svg(line: &TimeLine, colour: usize) -> String {
 /// What it shows, in a sentence.
 #[must_use]
 pub fn told(line: &TimeLine) -> String {
-    let TimeLine { event, at_seconds, parts, recovered_seconds, .. } = line;
+    let TimeLine { event, at_seconds, parts, part_seconds, recovered_seconds, .. } = line;
     let refused: u64 = parts.iter().map(|part| part.refused).sum();
     let failed: u64 = parts.iter().map(|part| part.failed).sum();
     let recovered = match recovered_seconds {
         Some(seconds) if *seconds > 0.0 => format!("as before {} s later", figure(*seconds)),
-        Some(_) => "nothing to be seen of it".to_owned(),
+        Some(_) => "as many were answered as before".to_owned(),
         None => "not as before by the end".to_owned(),
     };
     let lost = match (refused, failed) {
@@ -105,5 +105,16 @@ pub fn told(line: &TimeLine) -> String {
             format!("; {refused} requests refused, {failed} without an answer")
         }
     };
-    escaped(&format!("After {} s: {event}; {recovered}{lost}.", figure(*at_seconds)))
+    let slowest = |is_after: bool| {
+        let ends = |part: &Part| part.from_seconds + part_seconds;
+        let of = parts.iter().filter(|part| (ends(part) > *at_seconds) == is_after);
+        of.filter_map(|part| part.max_us).reduce(f64::max).map(|us| figure(us / 1e3))
+    };
+    let slowest = match (slowest(false), slowest(true)) {
+        (Some(before), Some(after)) => {
+            format!(". The slowest answer took {before} ms before, {after} ms after it")
+        }
+        _ => String::new(),
+    };
+    escaped(&format!("After {} s: {event}; {recovered}{lost}{slowest}.", figure(*at_seconds)))
 }

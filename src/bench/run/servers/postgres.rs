@@ -474,8 +474,11 @@ mod tests {
         let runs = ["one", "other"].map(|name| place.path().join(name));
         runs.iter().for_each(|run| fs::create_dir(run).unwrap());
         let first = Postgres::given(&url, &runs[0]).unwrap();
-        let refused = Postgres::given(&url, &runs[1]).unwrap_err().to_string();
-        assert!(refused.contains("another benchmark runs on the Postgres at 127"), "{refused}");
+        // By way of another database too.
+        for url in [url.clone(), url.trim_end_matches("postgres").to_owned() + "template1"] {
+            let refused = Postgres::given(&url, &runs[1]).unwrap_err().to_string();
+            assert!(refused.contains("another benchmark runs on the Postgres at 127"), "{refused}");
+        }
         drop(first);
         // Its session ends when the server has noticed.
         let began = Instant::now();
