@@ -44,8 +44,8 @@ pub fn table(results: &Results) -> String {
     text += &wrapped("", "", LEGEND);
     let cores = results.machine.cores;
     let share = format!(
-        "Driver and servers share {cores} cores: processor time a request is the figure that \
-         carries over; requests a second are not what a machine of its own would do."
+        "Driver and servers share {cores} cores: ratios of processor time a request say most; \
+         requests a second are not what a machine of its own would do."
     );
     text += &wrapped("", "", &share);
     text
