@@ -5,6 +5,7 @@ mod benchmark;
 mod bounds;
 mod digits;
 mod example;
+mod given;
 mod histories;
 mod loss;
 mod page;

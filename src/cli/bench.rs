@@ -172,7 +172,8 @@ fn run_benchmark(args: &RunArgs) -> Result<(), Failure> {
         (0, true) => Ok(()),
         (0, false) => Err(Failure::unavailable("the run is not complete".to_owned())),
         (failed, _) => Err(Failure::unavailable(format!(
-            "{failed} points have no figures, or no verdict on them"
+            "no figures, or no verdict on them, at {failed} of {} points",
+            ran.results.points.len()
         ))),
     }
 }

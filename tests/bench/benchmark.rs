@@ -358,7 +358,7 @@ fn a_server_that_dies_costs_its_point_and_no_other() {
     let output = running.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(3), "{said}");
-    assert!(said.contains("1 points have no figures"), "{said}");
+    assert!(said.contains("no figures, or no verdict on them, at 1 of "), "{said}");
     let results = results(&out);
     assert!(results.complete);
     let failed: Vec<_> = results
@@ -383,7 +383,7 @@ fn without_time_for(guard: &str, out: &Path) -> (Vec<Point>, String) {
     let output = command.env("FENCEPOST_FAILPOINTS", format!("{guard}=off")).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(3), "{said}");
-    assert!(said.contains("2 points have no figures, or no verdict"), "{said}");
+    assert!(said.contains("no figures, or no verdict on them, at 2 of "), "{said}");
     let results = results(out);
     assert!(results.complete, "the run goes on");
     (results.points, String::from_utf8(output.stdout).unwrap())

@@ -67,3 +67,31 @@ pub fn verdict(
     };
     Ok(CheckVerdict::Invalid { kind: kind.to_owned(), finding })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a check that prints this, and ends so, is made.
+    fn of(said: &str, code: i32) -> CheckVerdict {
+        let run = || {
+            let mut command = Command::new("sh");
+            command.args(["-c", "printf '%s' \"$1\"; exit $2", "sh", said, &code.to_string()]);
+            output_within(&mut command, Duration::from_secs(600))
+                .map_err(|error| BenchError::Unavailable(error.to_string()))
+        };
+        verdict(run, || Ok("to judge again: so".to_owned()), run).unwrap()
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_no_wrong_answer() {
+        let valid = of(r#"{"verdict":"valid","summary":{"operations":3}}"#, 0);
+        assert!(matches!(valid, CheckVerdict::Valid { .. }), "{valid:?}");
+        let wrong = of(r#"{"verdict":"anomaly","finding":{"kind":"lost-write"}}"#, 1);
+        assert!(matches!(&wrong, CheckVerdict::Invalid { kind, .. } if kind == "lost-write"));
+        for said in [r#"{"verdict":"undecided","finding":{"kind":"undecided"}}"#, "no JSON"] {
+            let CheckVerdict::Failed { why } = of(said, 1) else { panic!("{said}") };
+            assert!(why.ends_with("to judge again: so"), "{why}");
+        }
+    }
+}

@@ -445,7 +445,7 @@ fn warnings(results: &Results) -> Vec<String> {
     let failed = results.points.iter().filter(|point| point.failure().is_some()).count();
     if failed > 0 {
         let all = results.points.len();
-        warnings.push(format!("{failed} of {all} points have no figures, or no verdict on them."));
+        warnings.push(format!("No figures, or no verdict on them, at {failed} of {all} points."));
     }
     if !results.complete {
         let (points, planned) = (results.points.len(), results.plan.points);
