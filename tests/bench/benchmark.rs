@@ -47,8 +47,8 @@ fn every_workload_runs_on_every_design_and_every_answer_is_judged() {
     // Those in which something happens take long, and are measured on servers.
     let usual: Vec<_> = workloads::ALL.iter().filter(|workload| workload.event.is_none()).collect();
     let works = names_of_all(usual.iter().map(|workload| workload.name));
-    let (results, _) =
-        run(&directory.path().join("out"), &["--designs", &designs, "--workloads", &works]);
+    let more = ["--designs", &designs, "--workloads", &works, "--graphs", "100"];
+    let (results, _) = run(&directory.path().join("out"), &more);
     assert!(results.complete);
     let mut seen = BTreeSet::new();
     let (mut completed, mut rejected) = (BTreeMap::<_, u64>::new(), BTreeMap::<_, u64>::new());

@@ -100,7 +100,8 @@ fn the_whole_matrix_runs_on_servers_of_its_own_and_every_answer_is_judged() {
     let place = place();
     let out = place.path().join("out");
     let designs = ["crud", "es-single-writer", "es-unchecked"];
-    let (results, table) = run(&out, &["--designs", &designs.join(",")]);
+    let more = ["--designs", &designs.join(","), "--graphs", "100"];
+    let (results, table) = run(&out, &more);
     assert!(results.complete && servers_in(&out).is_empty());
     let mut settings = BTreeSet::new();
     for point in of_designs(&results) {

@@ -36,8 +36,16 @@ pub struct RunArgs {
         value_name = "JOBS"
     )]
     pub sizes: Vec<u64>,
+    /// How many graphs `many-graphs` has
+    #[arg(
+        long,
+        default_value_t = 10_000,
+        value_parser = clap::value_parser!(u64).range(1..=1_000_000),
+        value_name = "N"
+    )]
+    pub graphs: u64,
     /// Also in open loop, at so many requests a second, separated by commas; by default `register`
-    /// alone, at 500; standard: `register` on Postgres alone, at 50, 200, 800 and 1600
+    /// alone, at 500; standard: `register` on Postgres alone, at 200, 800 and 3200
     #[arg(
         long,
         value_delimiter = ',',

@@ -135,7 +135,7 @@ impl<'r> Bases<'r> {
         let past = match point.workload.past {
             Past::Loaded => String::new(),
             Past::Churned { times } => format!("-churned-{times}"),
-            Past::ManyGraphs { graphs } => format!("-many-{graphs}"),
+            Past::ManyGraphs => format!("-many-{}", self.args.graphs),
         };
         let family = format!("{}-{jobs}{past}", point.key.shape);
         let (storage, database) = (design.storage.to_string(), point.key.setting.database);
@@ -195,7 +195,7 @@ impl<'r> Bases<'r> {
         let mut commands = self.commands(jobs, past)?;
         // Whether one was taken by itself of a long log, and of which version, is chance.
         let has_snapshot = match storage {
-            StorageKind::Log => !matches!(past, Past::ManyGraphs { .. }),
+            StorageKind::Log => past != Past::ManyGraphs,
             StorageKind::Rows => matches!(past, Past::Churned { .. }),
             _ => false,
         };
@@ -243,8 +243,8 @@ impl<'r> Bases<'r> {
                 commands.push(drive(&[&load[..], &["--batch", &batch]].concat()));
             }
         }
-        if let Past::ManyGraphs { graphs } = past {
-            let graphs = graphs.to_string();
+        if past == Past::ManyGraphs {
+            let graphs = self.args.graphs.to_string();
             let create = ["--workload", "register", "--requests", "0", "--graphs", &graphs];
             commands.push(drive(&create));
         }

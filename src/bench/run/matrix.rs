@@ -111,7 +111,7 @@ pub fn loads(args: &RunArgs) -> Result<Vec<Load>, BenchError> {
                             || !args.only_pairs && (unpaired || is_named || !design.is_sound()))
                 }
             };
-            let is_empty = matches!(workload.past, Past::ManyGraphs { .. });
+            let is_empty = workload.past == Past::ManyGraphs;
             loads.push(Load {
                 workload,
                 rate,
@@ -395,8 +395,8 @@ fn standard(args: &RunArgs, chosen: &[&'static Workload]) -> Vec<Row> {
 const MORE_WRITERS: [u32; 3] = [1, 4, 32];
 const MORE_RATES: [u64; 2] = [800, 3200];
 
-/// One design of each kind, and of the kind that serves most both, under less load and under more, and with many graphs; unless others are
-/// chosen.
+/// One design of each kind, and of the kind that serves most both, under less load and under more, and
+/// with many graphs; unless others are chosen.
 fn curves(args: &RunArgs) -> impl Iterator<Item = Row> {
     const DESIGNS: [&str; 6] = [
         by_choice::KEEPS_ONE_VERSION,

@@ -24,7 +24,7 @@ use super::results::{CheckVerdict, Key, Measurement, Outcome};
 use super::servers::Servers;
 use super::site::Site;
 use super::strike::{Begins, LATE_LOG, Over, Scene, Struck};
-use super::workloads::Measures;
+use super::workloads::{Measures, Past};
 use crate::bench::latencies::Latencies;
 use crate::bench::phases::Phases;
 use crate::bench::report::Report;
@@ -63,6 +63,10 @@ pub fn command(plan: &Plan, point: &Planned) -> String {
         true => format!(" --shape {}", shape_name(plan.shape)),
         false => String::new(),
     };
+    let graphs = match point.workload.past {
+        Past::ManyGraphs => format!(" --graphs {}", plan.graphs),
+        _ => String::new(),
+    };
     let time = match point.workload.measures {
         Measures::Start => return "fencepost serve".to_owned(),
         Measures::Import => format!("--jobs {size} --batch 1000"),
@@ -83,7 +87,7 @@ pub fn command(plan: &Plan, point: &Planned) -> String {
     };
     let rate = rate.map_or_else(String::new, |rate| format!(" --rate {rate}"));
     format!(
-        "fencepost bench drive --graph {GRAPH} {}{shape} --clients {writers} --seed {} \
+        "fencepost bench drive --graph {GRAPH} {}{graphs}{shape} --clients {writers} --seed {} \
          {time}{rate}",
         point.workload.drive, record.seed
     )

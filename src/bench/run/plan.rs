@@ -69,6 +69,8 @@ pub struct Plan {
     pub points: Vec<Planned>,
     /// The shape of graphs that are made.
     pub shape: Shape,
+    /// How many graphs `many-graphs` has.
+    pub graphs: u64,
 }
 
 impl Plan {
@@ -152,7 +154,7 @@ impl Plan {
         for point in &points {
             digest.update(format!("{} {:?}\n", point.block, point.key));
         }
-        digest.update(format!("{}\n", args.seed));
+        digest.update(format!("{} {}\n", args.seed, args.graphs));
         if let Some(file) = &args.graph {
             digest.update(sha256_of(file).map_err(|error| file_error(file, &error))?);
         }
@@ -172,7 +174,7 @@ impl Plan {
             points: points.len(),
             digest: hex(&digest.finalize()),
         };
-        Ok(Self { record, points, shape: args.shape })
+        Ok(Self { record, points, shape: args.shape, graphs: args.graphs })
     }
 
     /// Takes out of earlier results of this plan what is to be measured again: points without
@@ -224,7 +226,7 @@ impl Plan {
             let Key { setting: Setting { database, snapshots, .. }, size, .. } = point.key;
             let (times, graphs) = match point.workload.past {
                 Past::Loaded => (0, 0),
-                Past::ManyGraphs { graphs } => (0, graphs),
+                Past::ManyGraphs => (0, self.graphs),
                 Past::Churned { times } => (times, 0),
             };
             let is_made = point.workload.measures != Measures::Import;

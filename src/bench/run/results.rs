@@ -364,8 +364,7 @@ impl Key {
     /// Whether it is about many graphs, which were empty.
     #[must_use]
     pub fn has_many_graphs(&self) -> bool {
-        workloads::named(&self.workload)
-            .is_some_and(|known| matches!(known.past, Past::ManyGraphs { .. }))
+        workloads::named(&self.workload).is_some_and(|known| known.past == Past::ManyGraphs)
     }
 
     /// Whether something happened in the middle of the window, of which there is a time-line.
