@@ -1,7 +1,7 @@
 //! `fencepost bench`
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -180,15 +180,16 @@ fn run_benchmark(args: &RunArgs) -> Result<(), Failure> {
 
 fn report(ReportArgs { file, html, picture }: &ReportArgs) -> Result<(), Failure> {
     let results = Results::read(file).map_err(|error| Failure::refused(error.to_string()))?;
-    let whole = |path: &PathBuf| std::fs::canonicalize(path).ok();
-    let read = [Some(file.clone()), Some(file.join(benchmark::RESULTS))].map(|file| whole(&file?));
+    let read = [file.clone(), file.join(benchmark::RESULTS)];
     for drawn in [html, picture].into_iter().flatten() {
-        if whole(drawn).is_some_and(|drawn| read.contains(&Some(drawn))) {
+        if read.iter().any(|read| is_one_file(read, drawn)) {
             let what = "--html, --picture: this is the file of results: give another";
             return Err(Failure::usage(what));
         }
     }
-    if html.is_some() && html == picture {
+    if let (Some(html), Some(picture)) = (html, picture)
+        && (html == picture || is_one_file(html, picture))
+    {
         return Err(Failure::usage("--html, --picture: give each a file of its own"));
     }
     if let Some(html) = html {
@@ -203,6 +204,16 @@ fn report(ReportArgs { file, html, picture }: &ReportArgs) -> Result<(), Failure
         (None, None) => print(&benchmark::table(&results)),
         _ => Ok(()),
     }
+}
+
+/// Whether two paths lead to one file, by whatever names; a directory is none.
+fn is_one_file(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let id = |path: &Path| {
+        let found = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+        Some((found.dev(), found.ino()))
+    };
+    id(one).is_some_and(|one| id(other) == Some(one))
 }
 
 fn compare(files: &ComparedFiles) -> Result<(), Failure> {

@@ -24,6 +24,8 @@ pub struct ConformanceArgs {
 }
 
 pub fn run(args: &ConformanceArgs) -> Result<(), Failure> {
+    // What cannot be written is told before anything is asked.
+    let junit = args.junit.as_deref().map(Junit::create).transpose()?;
     let mut printed = Ok(());
     let tell = |ended: &Ended| {
         if printed.is_ok() {
@@ -33,8 +35,8 @@ pub fn run(args: &ConformanceArgs) -> Result<(), Failure> {
     let report = conformance::run(&args.target, args.level, tell)?;
     printed?;
     print(&format!("{report}\n"))?;
-    if let Some(file) = &args.junit {
-        write_junit(file, &report)?;
+    if let Some(junit) = junit {
+        junit.write(&report)?;
     }
     match report.broken().len() {
         0 => Ok(()),
@@ -43,9 +45,35 @@ pub fn run(args: &ConformanceArgs) -> Result<(), Failure> {
     }
 }
 
-fn write_junit(file: &Path, report: &Report) -> Result<(), Failure> {
-    let written = std::fs::write(file, conformance::junit(report));
-    written.map_err(|error| Failure::refused(format!("--junit {}: {error}", file.display())))
+/// A file for the results. Removed again if it is not written.
+struct Junit<'p> {
+    path: &'p Path,
+    is_written: bool,
+}
+
+impl<'p> Junit<'p> {
+    fn create(path: &'p Path) -> Result<Self, Failure> {
+        let created = std::fs::File::create(path);
+        created.map_err(|error| Failure::usage(format!("--junit {}: {error}", path.display())))?;
+        Ok(Self { path, is_written: false })
+    }
+
+    fn write(mut self, report: &Report) -> Result<(), Failure> {
+        let written = std::fs::write(self.path, conformance::junit(report));
+        let failed =
+            |error| Failure::unavailable(format!("--junit {}: {error}", self.path.display()));
+        written.map_err(failed)?;
+        self.is_written = true;
+        Ok(())
+    }
+}
+
+impl Drop for Junit<'_> {
+    fn drop(&mut self) {
+        if !self.is_written {
+            drop(std::fs::remove_file(self.path));
+        }
+    }
 }
 
 impl From<ConformanceError> for Failure {

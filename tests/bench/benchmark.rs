@@ -548,6 +548,22 @@ fn results_are_read_as_they_were_written_and_what_is_none_is_refused() {
     assert_eq!(ask("report", &out), (Some(0), said), "the directory of a run stands for its file");
     let points = found.points.len();
     assert_eq!(ask("validate", &file), (Some(0), format!("valid: {points} of {points} points\n")));
+    let packed = directory.path().join("results.json.xz");
+    fs::write(&packed, b"\xfd7zXZ\0 and more").unwrap();
+    let (code, said) = ask("validate", &packed);
+    assert!(code == Some(1) && said.contains("unpack it with `xz -dc`"), "{said}");
+    // Drawn over the results by another name of theirs, and one drawing over the other.
+    let link = directory.path().join("link.json");
+    fs::hard_link(&file, &link).unwrap();
+    fs::write(directory.path().join("drawn"), "").unwrap();
+    let drawn = ["drawn", "./drawn"].map(|name| directory.path().join(name));
+    for (html, picture) in [(&link, &drawn[0]), (&drawn[0], &drawn[1])] {
+        let mut command = fencepost();
+        command.args(["bench", "report"]).arg(&file).arg("--html").arg(html);
+        let output = command.arg("--picture").arg(picture).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+    }
+    assert_eq!(Results::read(&file).unwrap(), found);
     let text = fs::read_to_string(&file).unwrap();
     for (from, to, says) in [
         ("{\"format\":4", "{\"format\":3", "reads format 4"),
@@ -594,6 +610,10 @@ fn what_is_planned_is_told_and_what_there_is_not_is_named() {
         let (code, said) = ask(&more);
         assert!(code == Some(2) && said.contains(says), "{said}");
     }
+    let survives = ["--target-survives", "mine=nothing", "--target-survives", "mine=machine"];
+    let twice = [&["--target", "mine=http://127.0.0.1:1"][..], &survives].concat();
+    let (code, said) = ask(&twice);
+    assert!(code == Some(2) && said.contains("`mine` is there twice"), "{said}");
     let (code, said) = ask(&["--resume"]);
     assert!(code == Some(2) && said.contains("out does not exist"), "{said}");
     assert!(!out.exists(), "nothing is written");

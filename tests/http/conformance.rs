@@ -92,10 +92,13 @@ fn a_sound_server_gets_a_line_for_each_case_and_leaves_no_graph_behind() {
 fn a_server_that_is_away_exits_with_3_and_is_named() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{free}");
-    let (code, text) = finish(command(&["--target", &url]));
+    let place = tempfile::TempDir::new().unwrap();
+    let junit = place.path().join("junit.xml");
+    let (code, text) = finish(command(&["--target", &url, "--junit", junit.to_str().unwrap()]));
     assert_eq!(code, Some(3), "{text}");
     assert!(text.starts_with("fencepost: ") && text.contains(&url), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(!junit.exists());
 }
 
 #[test]
@@ -136,6 +139,7 @@ fn wrong_usage_exits_with_2() {
         (&["--target", "https://127.0.0.1:1"], "give one as http://127.0.0.1:8000"),
         (&["--target", "http://127.0.0.1:1/v1"], "give one as http://127.0.0.1:8000"),
         (&["--target", "http://127.0.0.1:1", "--level", "most"], "possible values"),
+        (&["--target", "http://127.0.0.1:1", "--junit", "/no/such/junit.xml"], "--junit /no/such"),
         (
             &["--target", "http://127.0.0.1:1", "--database-url", "sqlite:x.db"],
             "--database-url would have no effect",

@@ -51,6 +51,9 @@ pub enum ResultsError {
     },
 }
 
+/// What a file begins with that `xz` has packed.
+const XZ: &[u8] = b"\xfd7zXZ\0";
+
 impl Results {
     /// Reads a file, or that of the directory of a run, and validates it.
     ///
@@ -67,6 +70,10 @@ impl Results {
         let invalid = |what: String| ResultsError::Invalid { path: path.to_owned(), what };
         let text =
             fs::read(path).map_err(|error| ResultsError::File { path: path.to_owned(), error })?;
+        if text.starts_with(XZ) {
+            let what = "is packed: unpack it with `xz -dc`, or give that to /dev/stdin".to_owned();
+            return Err(invalid(what));
+        }
         let versioned: Versioned =
             serde_json::from_slice(&text).map_err(|error| invalid(error.to_string()))?;
         match versioned.format {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::args::{Profile, RunArgs, WRITERS};
 use super::events::{self, Event};
-use super::given::Given;
+use super::given::{Given, Survives};
 use super::hypotheses::{GROWING, JOBS};
 use super::setting::{LockKind, Setting};
 use super::workloads::{self, Measures, Past, Workload};
@@ -151,6 +151,11 @@ fn given(args: &RunArgs, loads: &[Load]) -> Result<Vec<Load>, BenchError> {
         return usage(format!("--target: `{}` is there twice", given.name));
     }
     let is_known = |name: &str| args.target.iter().any(|given| given.name == name);
+    let all = &args.target_survives;
+    let is_twice = |said: &Survives| all.iter().filter(|other| other.name == said.name).count() > 1;
+    if let Some(said) = all.iter().find(|said| is_twice(said)) {
+        return usage(format!("--target-survives: `{}` is there twice", said.name));
+    }
     if let Some(survives) = args.target_survives.iter().find(|said| !is_known(&said.name)) {
         return usage(format!("--target-survives: there is no --target `{}`", survives.name));
     }
