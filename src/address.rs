@@ -173,6 +173,14 @@ impl Address {
         Ok(Some((decoded(user)?, password.map(decoded).transpose()?)))
     }
 
+    /// `HOST:PORT` of one host, with this port if it names none.
+    #[must_use]
+    pub fn place_with_port(&self, port: &str) -> String {
+        let Self { place, .. } = self;
+        let has_port = place.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
+        if has_port { place.clone() } else { format!("{place}:{port}") }
+    }
+
     /// The URL of the server, with only the first `segments` of the path.
     pub fn server(&self, segments: usize) -> String {
         let Self { scheme, login, place, path, tail } = self;

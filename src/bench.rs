@@ -68,8 +68,8 @@ pub struct DriveArgs {
     /// What the requests are
     #[arg(long, value_enum)]
     pub workload: WorkloadName,
-    /// register: spread over so many graphs, GRAPH-0, GRAPH-1 and so on, which are created if the last
-    /// of them is not there, and must be new: each job goes into one of them, at random
+    /// register: spread over so many graphs, GRAPH-0, GRAPH-1 and so on, which are created if the
+    /// last of them is not there, and must be new: each job goes into one of them, at random
     #[arg(
         long,
         value_parser = clap::value_parser!(u64).range(1..=1_000_000),
@@ -202,7 +202,8 @@ pub struct DriveArgs {
         value_name = "N"
     )]
     pub churn_steps: u64,
-    /// End after so many requests, those of the warm-up included; 0: only what must be there is made
+    /// End after so many requests, those of the warm-up included; 0: only what must be there is
+    /// made
     #[arg(long, value_name = "N")]
     pub requests: Option<u64>,
     /// What is sent in the first so many seconds, or due in them, is not measured

@@ -66,9 +66,9 @@ pub struct CheckArgs {
     /// How the verdict is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
-    /// Histories of one graph, or of many (docs/HISTORY.md); several are judged together, whether one was
-    /// written after the other or beside it. Each is read once, so that pipes and <(COMMAND) will
-    /// do; - is standard input
+    /// Histories of one graph, or of many (docs/HISTORY.md); several are judged together, whether
+    /// one was written after the other or beside it. Each is read once, so that pipes and
+    /// <(COMMAND) will do; - is standard input
     #[arg(required = true, value_name = "HISTORY")]
     pub histories: Vec<PathBuf>,
 }

@@ -54,8 +54,8 @@ pub fn first_contact(
 /// Of many graphs that are there already, so many are looked at.
 const LOOKED_AT: u64 = 100;
 
-/// Creates the graphs that a workload is spread over, unless the last of them is there. They must be
-/// new, since a history tells all that ever happened to each; of graphs that are there, some are
+/// Creates the graphs that a workload is spread over, unless the last of them is there. They must
+/// be new, since a history tells all that ever happened to each; of graphs that are there, some are
 /// looked at, which finds those of an earlier run.
 fn create_many(
     target: &dyn Target,

@@ -233,11 +233,17 @@ impl Run<'_> {
         Ok(tally)
     }
 
+    /// The number of a process that no client was: each has another after an answer that is
+    /// unknown.
+    fn process_of_no_client(&self, tally: &Tally) -> u64 {
+        let infos = tally.events.get("info").copied().unwrap_or_default();
+        u64::from(self.args.clients) * (1 + infos)
+    }
+
     /// Creates the graph that the run may have deleted, since it is to be read: by a process that
     /// no client is.
     fn create_again(&self, connection: &mut dyn Connection, tally: &Tally) -> Tally {
-        let infos = tally.events.get("info").copied().unwrap_or_default();
-        let process = u64::from(self.args.clients) * (1 + infos);
+        let process = self.process_of_no_client(tally);
         let id = self.setup.len() as u64 + self.next.load(Ordering::Relaxed);
         let (outcome, _, _) = self.exchange(connection, process, id, None, &Request::CreateGraph);
         let mut last = Tally::default();
@@ -245,11 +251,10 @@ impl Run<'_> {
         last
     }
 
-    /// Of a run on many graphs, reads those that were written to last, so that a write that was lost
-    /// does not pass: by a process that no client is.
+    /// Of a run on many graphs, reads those that were written to last, so that a write that was
+    /// lost does not pass: by a process that no client is.
     fn read_written(&self, connection: &mut dyn Connection, tally: &Tally) -> Tally {
-        let infos = tally.events.get("info").copied().unwrap_or_default();
-        let process = u64::from(self.args.clients) * (1 + infos);
+        let process = self.process_of_no_client(tally);
         let next = self.next.load(Ordering::Relaxed);
         // Each client has taken one more, and found that it is none.
         let sent = self.args.requests.map_or(next, |requests| next.min(requests));

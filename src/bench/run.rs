@@ -96,7 +96,8 @@ pub struct RunResult {
 }
 
 /// Measures what the arguments ask for, with `program`, which is this one. What was measured so far
-/// is in `results.json`, but for the last seconds. Ends early, without an error, once `stopped` is set.
+/// is in `results.json`, but for the last seconds. Ends early, without an error, once `stopped` is
+/// set.
 ///
 /// # Errors
 /// [`BenchError`] if the arguments contradict each other, or the directory cannot be used. A failure
@@ -282,7 +283,7 @@ fn measured(
 /// What an answered commit survives; of a given server what its maker says.
 fn durability(args: &RunArgs, planned: &Planned, servers: &Servers) -> String {
     let Some(given) = &planned.given else { return servers.durability(&planned.key.setting) };
-    let said = args.target_survives.iter().rfind(|said| said.name == given.name);
+    let said = args.target_survives.iter().find(|said| said.name == given.name);
     said.map_or(NOT_STATED, |said| said.what).to_owned()
 }
 

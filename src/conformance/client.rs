@@ -115,16 +115,15 @@ impl Client {
     /// # Errors
     /// [`NoAnswer`]
     pub fn behind_the_head(&self, call: &Call) -> Result<Vec<u8>, NoAnswer> {
-        let place = self.url.trim_start_matches("http://");
-        let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
+        let address = Address::parse(&self.url).map_err(|why| NoAnswer::Lost(why.to_owned()))?;
+        let place = &address.place;
         let lost = |error: io::Error| NoAnswer::Lost(error.to_string());
         let mut head = format!("{} {} HTTP/1.1\r\nHost: {place}\r\n", call.method, call.path);
         for (name, value) in &call.headers {
             head += &format!("{name}: {}\r\n", String::from_utf8_lossy(value));
         }
         head += "Connection: close\r\n\r\n";
-        let with_port = if place.contains(':') { place.to_owned() } else { format!("{place}:80") };
-        let mut stream = TcpStream::connect(with_port).map_err(lost)?;
+        let mut stream = TcpStream::connect(address.place_with_port("80")).map_err(lost)?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(lost)?;
         stream.write_all(head.as_bytes()).map_err(lost)?;
         let mut all = Vec::new();

@@ -102,6 +102,18 @@ impl<'c> Session<'c> {
         Ok(())
     }
 
+    /// The graph, with a diamond of jobs that ends in the dataset `end`, and a job beside it.
+    pub fn diamond(&self) -> Met {
+        self.create()?;
+        self.given(&[
+            ("load", &["raw"], &["clean"]),
+            ("report", &["clean", "extra"], &["r"]),
+            ("score \"1\"", &["clean"], &["s"]),
+            ("final", &["r", "s"], &["end"]),
+            ("apart", &["raw"], &["other"]),
+        ])
+    }
+
     /// Applies a changeset of these operations.
     pub fn change(&self, operations: &Value) -> Ask<'c> {
         self.post("/changesets", &json!({"operations": operations}))

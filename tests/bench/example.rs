@@ -1,5 +1,5 @@
-//! The example of another server, in Python: what it claims of itself, and what docs/YOUR-VARIANT.md
-//! says of it.
+//! The example of another server, in Python: what it claims of itself, and what
+//! docs/YOUR-VARIANT.md says of it.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};

@@ -144,8 +144,8 @@ fn the_report_can_be_printed() {
     assert!(printed.starts_with(b"%PDF") && printed.len() > 50_000, "{} bytes", printed.len());
 }
 
-/// A run ends with its report, in which a given server stands beside the designs: one of ours, which
-/// the run knows by its URL alone.
+/// A run ends with its report, in which a given server stands beside the designs: one of ours,
+/// which the run knows by its URL alone.
 #[test]
 fn a_run_ends_with_a_report_in_which_a_given_server_stands() {
     let place = Place::new();

@@ -110,6 +110,44 @@ fn is_of_the_connection(name: &str) -> bool {
     matches!(name, "connection" | "content-length" | "transfer-encoding" | "keep-alive")
 }
 
+/// What requests and answers have in common.
+macro_rules! message {
+    ($message:ident) => {
+        impl $message {
+            pub fn header(&self, name: &str) -> Option<&str> {
+                find(&self.headers, name)
+            }
+
+            pub fn without(mut self, header: &str) -> Self {
+                self.headers.retain(|(name, _)| name != header);
+                self
+            }
+
+            pub fn with(self, header: &str, value: &str) -> Self {
+                let mut message = self.without(header);
+                message.headers.push((header.to_owned(), value.to_owned()));
+                message
+            }
+
+            pub fn json(&self) -> Option<Value> {
+                serde_json::from_slice(&self.body).ok()
+            }
+
+            /// With the body changed, if it is JSON.
+            pub fn edited(mut self, edit: impl FnOnce(&mut Value)) -> Self {
+                if let Some(mut json) = self.json() {
+                    edit(&mut json);
+                    self.body = json.to_string().into_bytes();
+                }
+                self
+            }
+        }
+    };
+}
+
+message!(Asked);
+message!(Told);
+
 impl Asked {
     fn read(client: &mut TcpStream) -> std::io::Result<Option<Self>> {
         let (mut bytes, mut buffer) = (Vec::new(), [0; 1 << 16]);
@@ -146,40 +184,12 @@ impl Asked {
         bytes
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
-        find(&self.headers, name)
-    }
-
-    pub fn without(mut self, header: &str) -> Self {
-        self.headers.retain(|(name, _)| name != header);
-        self
-    }
-
-    pub fn with(self, header: &str, value: &str) -> Self {
-        let mut asked = self.without(header);
-        asked.headers.push((header.to_owned(), value.to_owned()));
-        asked
-    }
-
     /// Without this parameter of the query.
     pub fn without_parameter(mut self, name: &str) -> Self {
         if let Some((path, query)) = self.path.split_once('?') {
             let is_other = |given: &&str| given.split('=').next() != Some(name);
             let others: Vec<&str> = query.split('&').filter(is_other).collect();
             self.path = format!("{path}?{}", others.join("&")).trim_end_matches('?').to_owned();
-        }
-        self
-    }
-
-    pub fn json(&self) -> Option<Value> {
-        serde_json::from_slice(&self.body).ok()
-    }
-
-    /// With the body changed, if it is JSON.
-    pub fn edited(mut self, edit: impl FnOnce(&mut Value)) -> Self {
-        if let Some(mut json) = self.json() {
-            edit(&mut json);
-            self.body = json.to_string().into_bytes();
         }
         self
     }
@@ -228,34 +238,6 @@ impl Told {
         let version = version.map(|version| ("fencepost-version".to_owned(), version.to_owned()));
         headers.extend(version);
         Self { status, headers, body: body.to_string().into_bytes() }
-    }
-
-    pub fn header(&self, name: &str) -> Option<&str> {
-        find(&self.headers, name)
-    }
-
-    pub fn without(mut self, header: &str) -> Self {
-        self.headers.retain(|(name, _)| name != header);
-        self
-    }
-
-    pub fn with(self, header: &str, value: &str) -> Self {
-        let mut told = self.without(header);
-        told.headers.push((header.to_owned(), value.to_owned()));
-        told
-    }
-
-    pub fn json(&self) -> Option<Value> {
-        serde_json::from_slice(&self.body).ok()
-    }
-
-    /// With the body changed, if it is JSON.
-    pub fn edited(mut self, edit: impl FnOnce(&mut Value)) -> Self {
-        if let Some(mut json) = self.json() {
-            edit(&mut json);
-            self.body = json.to_string().into_bytes();
-        }
-        self
     }
 
     /// With another status.

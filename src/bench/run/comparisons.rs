@@ -24,6 +24,14 @@ pub struct Group<'r> {
     pub failed: Vec<&'r str>,
 }
 
+impl Group<'_> {
+    /// The median of a figure of its points, with its interval.
+    pub fn estimate(&self, of: impl Fn(&Measurement) -> Option<f64>) -> Option<Estimate> {
+        let figures = self.points.iter().filter_map(|(_, measured)| of(measured));
+        Estimate::of(&figures.collect::<Vec<_>>())
+    }
+}
+
 /// All groups, those of the same load beside each other.
 #[must_use]
 pub fn groups(points: &[Point]) -> Vec<Group<'_>> {
@@ -66,11 +74,8 @@ const FIRST_ANSWER: ComparedFigure = ComparedFigure {
 };
 const SERVER: ComparedFigure =
     ComparedFigure { name: "server_us_per_operation", title: "server µs", of: server_us };
-const PER_SECOND: ComparedFigure = ComparedFigure {
-    name: "per_second",
-    title: "a second",
-    of: |measured| Some(measured.figures.per_second),
-};
+const PER_SECOND: ComparedFigure =
+    ComparedFigure { name: "per_second", title: "a second", of: per_second };
 const P50: ComparedFigure = ComparedFigure {
     name: "p50_us",
     title: "p50",
@@ -85,6 +90,12 @@ pub fn figures_of(load: &Key) -> Vec<ComparedFigure> {
         Some(_) => vec![P50, SERVER],
         None => vec![PER_SECOND, SERVER],
     }
+}
+
+/// What was served in a second.
+#[must_use]
+pub fn per_second(measured: &Measurement) -> Option<f64> {
+    Some(measured.figures.per_second)
 }
 
 /// Nothing where nothing was done, or the kernel has counted nothing.

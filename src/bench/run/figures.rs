@@ -257,9 +257,10 @@ impl Raw {
         Ok(())
     }
 
-    /// Of what was completed, what the node has that has least, in times of an equal share: 1 if all
-    /// have the same, 0 if one has nothing. Of one node, and where nothing was completed, none. Nodes
-    /// at the end that have nothing are not told, and if only the first has something, none is.
+    /// Of what was completed, what the node has that has least, in times of an equal share: 1 if
+    /// all have the same, 0 if one has nothing. Of one node, and where nothing was completed, none.
+    /// Nodes at the end that have nothing are not told, and if only the first has something, none
+    /// is.
     #[must_use]
     pub fn least_share(&self, nodes: u32, completed: u64) -> Option<f64> {
         if nodes < 2 || completed == 0 {

@@ -1,5 +1,5 @@
-//! What must be known to read figures: what no design can be quicker than (the echo server under the
-//! same load), and whether all nodes were served.
+//! What must be known to read figures: what no design can be quicker than (the echo server under
+//! the same load), and whether all nodes were served.
 
 use super::comparisons::Group;
 use super::results::{Key, Measurement};

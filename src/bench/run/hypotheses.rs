@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::args::{WRITERS, shape_name};
-use super::comparisons::{Group, groups, server_us, unsound};
+use super::comparisons::{Group, groups, per_second, server_us, unsound};
 use super::results::{HypothesisRecord, Key, Measurement, Point, QuantityRecord, Verdict};
 use super::setting::Setting;
 use super::statistics::Estimate;
@@ -130,10 +130,6 @@ impl Evidence<'_> {
         };
         Ok(ones.iter().filter_map(ratio).collect())
     }
-}
-
-fn per_second(measured: &Measurement) -> Option<f64> {
-    Some(measured.figures.per_second)
 }
 
 fn quantile(measured: &Measurement, quantile: f64) -> Option<f64> {

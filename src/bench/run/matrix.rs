@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::args::{Profile, RunArgs, WRITERS};
 use super::events::{self, Event};
-use super::given::{Given, Survives};
+use super::given::Given;
 use super::hypotheses::{GROWING, JOBS};
 use super::setting::{LockKind, Setting};
 use super::workloads::{self, Measures, Past, Workload};
@@ -146,18 +146,17 @@ pub fn loads(args: &RunArgs) -> Result<Vec<Load>, BenchError> {
 /// that can be loaded into them, once for each number of nodes.
 fn given(args: &RunArgs, loads: &[Load]) -> Result<Vec<Load>, BenchError> {
     let usage = |what: String| Err(BenchError::Usage(what));
-    let twice = |given: &Given| args.target.iter().filter(|other| other.name == given.name).count();
-    if let Some(given) = args.target.iter().find(|given| twice(given) > 1) {
-        return usage(format!("--target: `{}` is there twice", given.name));
+    let targets: Vec<&str> = args.target.iter().map(|given| given.name.as_str()).collect();
+    let said: Vec<&str> = args.target_survives.iter().map(|said| said.name.as_str()).collect();
+    for (option, names) in [("--target", &targets), ("--target-survives", &said)] {
+        if let Some(name) =
+            (1..names.len()).find_map(|at| names[..at].iter().find(|name| **name == names[at]))
+        {
+            return usage(format!("{option}: `{name}` is there twice"));
+        }
     }
-    let is_known = |name: &str| args.target.iter().any(|given| given.name == name);
-    let all = &args.target_survives;
-    let is_twice = |said: &Survives| all.iter().filter(|other| other.name == said.name).count() > 1;
-    if let Some(said) = all.iter().find(|said| is_twice(said)) {
-        return usage(format!("--target-survives: `{}` is there twice", said.name));
-    }
-    if let Some(survives) = args.target_survives.iter().find(|said| !is_known(&said.name)) {
-        return usage(format!("--target-survives: there is no --target `{}`", survives.name));
+    if let Some(name) = said.iter().find(|name| !targets.contains(name)) {
+        return usage(format!("--target-survives: there is no --target `{name}`"));
     }
     let mut all: Vec<Load> = Vec::new();
     for given in &args.target {
@@ -400,8 +399,8 @@ fn standard(args: &RunArgs, chosen: &[&'static Workload]) -> Vec<Row> {
 const MORE_WRITERS: [u32; 3] = [1, 4, 32];
 const MORE_RATES: [u64; 2] = [800, 3200];
 
-/// One design of each kind, and of the kind that serves most both, under less load and under more, and
-/// with many graphs; unless others are chosen.
+/// One design of each kind, and of the kind that serves most both, under less load and under more,
+/// and with many graphs; unless others are chosen.
 fn curves(args: &RunArgs) -> impl Iterator<Item = Row> {
     const DESIGNS: [&str; 6] = [
         by_choice::KEEPS_ONE_VERSION,

@@ -1,5 +1,5 @@
-//! One point of a given server: a graph that is loaded into it through the API, the same requests as
-//! of the designs, and what the checker says of the answers.
+//! One point of a given server: a graph that is loaded into it through the API, the same requests
+//! as of the designs, and what the checker says of the answers.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::comparisons::{Group, groups, loads, server_us};
+use super::comparisons::{Group, comparisons, groups, loads, per_second, server_us};
 use super::floors::{starved, times_floor};
 use super::hypotheses::hypotheses;
 use super::results::{
@@ -28,9 +28,9 @@ mod scale;
 mod sections;
 mod timelines;
 
-use answer::{Answer, whole};
+use answer::Answer;
 use cost_model::{CostModel, cost_models};
-use markup::{Table, escaped, figure, with_interval};
+use markup::{Table, capital, escaped, figure, whole, with_interval};
 use sections::{Figure, Shown};
 
 const STYLE: &str = include_str!("page/style.css");
@@ -46,6 +46,8 @@ const HATCHING: &str = "<defs><pattern id=\"hatch\" width=\"5\" height=\"5\" pat
 pub fn page(results: &Results) -> String {
     let groups_of_points = groups(&results.points);
     let models = cost_models(results, &groups_of_points);
+    let compared = comparisons(&results.points, results.plan.blocks);
+    let answer = Answer::of(results, &groups_of_points, &compared);
     let shown = Shown::new(results, groups_of_points);
     let mut html = String::new();
     html += "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -59,9 +61,9 @@ pub fn page(results: &Results) -> String {
         "<style>{STYLE}</style></head><body><svg class=\"hidden\" width=\"0\" height=\"0\" \
          aria-hidden=\"true\">{HATCHING}</svg>"
     );
-    first_screen(&mut html, &shown);
+    first_screen(&mut html, &shown, &answer);
     html += "<main>";
-    for figure in sections::all(&shown) {
+    for figure in sections::all(&shown, &compared) {
         section(&mut html, &figure.title, std::slice::from_ref(&figure));
         if figure.title == "Which choice explains the difference" {
             design_space(&mut html, &shown);
@@ -89,9 +91,8 @@ pub fn picture(results: &Results) -> Option<String> {
     Some(format!("{tag}><title>{title}</title><style>{STYLE}</style>{HATCHING}{rest}\n"))
 }
 
-fn first_screen(html: &mut String, shown: &Shown<'_>) {
+fn first_screen(html: &mut String, shown: &Shown<'_>, answer: &Answer) {
     let results = shown.results;
-    let answer = Answer::of(results);
     let machine = &results.machine;
     let _ = write!(
         html,
@@ -157,11 +158,6 @@ fn section(html: &mut String, title: &str, figures: &[Figure]) {
     html.push_str("</div></section>");
 }
 
-fn estimate(group: &Group<'_>, of: impl Fn(&Measurement) -> Option<f64>) -> Option<Estimate> {
-    let figures = group.points.iter().filter_map(|(_, measured)| of(measured));
-    Estimate::of(&figures.collect::<Vec<_>>())
-}
-
 /// What each design has chosen.
 fn choices_of(design: &Design) -> [&'static str; 5] {
     let [storage, history] = match design.storage {
@@ -217,13 +213,7 @@ fn events(html: &mut String, shown: &Shown<'_>) {
     );
     for (workload, figures) in all {
         let question = super::workloads::named(&workload).map_or("", |known| known.question);
-        let title = match question.strip_prefix("and ") {
-            Some(rest) => rest.to_owned(),
-            None => question.to_owned(),
-        };
-        let mut letters = title.chars();
-        let title: String =
-            letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect();
+        let title = capital(question.strip_prefix("and ").unwrap_or(question));
         let _ = write!(html, "<h3>{}</h3><div class=\"figures\">", escaped(&title));
         for figure in &figures {
             let _ = write!(
@@ -390,9 +380,9 @@ fn every_point(html: &mut String, shown: &Shown<'_>) {
                     with_interval(found.median, found.low, found.high)
                 })
             };
-            let rate = estimate(group, |measured| Some(measured.figures.per_second));
+            let rate = group.estimate(per_second);
             let ms = |quantile: f64| {
-                estimate(group, |measured| {
+                group.estimate(|measured| {
                     let figures = &measured.figures;
                     let latencies = measured.raw.latencies().ok().filter(|_| !figures.saturated)?;
                     Some(latencies.quantile_us(quantile)? / 1e3)
@@ -406,10 +396,10 @@ fn every_point(html: &mut String, shown: &Shown<'_>) {
             row.push(told(rate.filter(|_| !load.is_start())));
             row.push(variation.map_or_else(String::new, |share| format!("{:.0} %", 100.0 * share)));
             row.push(times_floor(group, &shown.groups).map_or_else(String::new, figure));
-            row.push(told(estimate(group, server_us)));
+            row.push(told(group.estimate(server_us)));
             row.push(told(ms(0.5)));
             row.push(told(ms(0.99)));
-            row.push(told(estimate(group, |measured| measured.figures.syncs_per_operation)));
+            row.push(told(group.estimate(|measured| measured.figures.syncs_per_operation)));
             row.push(sum(|measured| measured.figures.refused));
             row.push(sum(|measured| measured.figures.failed));
             let mut without = match group.failed.len() {

@@ -16,10 +16,10 @@ use super::workloads::{self, Measures, Past};
 use crate::object::objects_both_ways;
 
 /// The format that this program writes and reads. To be raised where the same file would mean
-/// something else, or would not be valid any more: with another member, and with another
-/// rule by which a figure, a ratio or a reason is made. A word that only newer files hold is none: an
-/// older program refuses them, and names the word. Another pair, workload or sentence of a
-/// table is no reason: files hold keys and words, and are judged by the pairs that they hold.
+/// something else, or would not be valid any more: with another member, and with another rule by
+/// which a figure, a ratio or a reason is made. A word that only newer files hold is none: an older
+/// program refuses them, and names the word. Another pair, workload or sentence of a table is no
+/// reason: files hold keys and words, and are judged by the pairs that they hold.
 pub const FORMAT: u32 = 4;
 
 /// All of it.

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::comparisons::{
-    Group, comparisons, differ_in_durability, figures_of, groups, loads, server_us, unsound,
+    Group, comparisons, differ_in_durability, figures_of, groups, loads, per_second, server_us,
+    unsound,
 };
 use super::events::TimeLine;
 use super::figures::Figures;
@@ -243,20 +244,17 @@ impl Row {
         if group.points.is_empty() {
             return None;
         }
-        let of = |figure: &dyn Fn(&Measurement) -> Option<f64>| {
-            let figures: Vec<f64> =
-                group.points.iter().filter_map(|(_, measured)| figure(measured)).collect();
-            Estimate::of(&figures)
-        };
         let sum = |count: fn(&Measurement) -> u64| {
             group.points.iter().map(|(_, measured)| count(measured)).sum()
         };
         Some(Self {
-            per_second: of(&|measured| Some(measured.figures.per_second)),
-            achieved: of(&|measured| measured.figures.achieved.map(|share| 100.0 * share)),
-            server_us: of(&server_us),
+            per_second: group.estimate(per_second),
+            achieved: group
+                .estimate(|measured| measured.figures.achieved.map(|share| 100.0 * share)),
+            server_us: group.estimate(server_us),
             latency: pooled(group),
-            first_answer_ms: of(&|measured| Some(1e3 * measured.first_answer_seconds()?)),
+            first_answer_ms: group
+                .estimate(|measured| Some(1e3 * measured.first_answer_seconds()?)),
             refused: sum(|measured| measured.figures.refused),
             failed: sum(|measured| measured.figures.failed),
             saturated: sum(|measured| u64::from(measured.figures.saturated)),

@@ -37,25 +37,13 @@ pub const CASES: &[Case] = &[
     ),
 ];
 
-/// A diamond, with a job beside it.
-fn diamond(s: &Session<'_>) -> Met {
-    s.create()?;
-    s.given(&[
-        ("load", &["raw"], &["clean"]),
-        ("report", &["clean", "extra"], &["r"]),
-        ("score \"1\"", &["clean"], &["s"]),
-        ("final", &["r", "s"], &["end"]),
-        ("apart", &["raw"], &["other"]),
-    ])
-}
-
 fn reached(s: &Session<'_>, path: &str, jobs: Value, datasets: Value) -> Met {
     let answer = s.get(path).send()?.is(200)?;
     answer.tells(json!({"jobs": jobs, "datasets": datasets})).map(drop)
 }
 
 fn upstream_and_downstream_have_all_that_is_reached_but_the_beginning(s: &Session<'_>) -> Met {
-    diamond(s)?;
+    s.diamond()?;
     reached(
         s,
         &format!("{}/upstream", dataset("end")),
@@ -73,7 +61,7 @@ fn upstream_and_downstream_have_all_that_is_reached_but_the_beginning(s: &Sessio
 }
 
 fn depth_counts_jobs(s: &Session<'_>) -> Met {
-    diamond(s)?;
+    s.diamond()?;
     let up = format!("{}/upstream", dataset("end"));
     reached(s, &format!("{up}?depth=0"), json!([]), json!([]))?;
     reached(s, &format!("{up}?depth=1"), json!(["final"]), json!(["r", "s"]))?;
@@ -88,7 +76,7 @@ fn depth_counts_jobs(s: &Session<'_>) -> Met {
 }
 
 fn a_plan_stops_at_the_datasets_that_it_is_told(s: &Session<'_>) -> Met {
-    diamond(s)?;
+    s.diamond()?;
     let stops = json!({
         "datasets": ["r", "other"], "jobs": ["final"], "stop_at": ["clean", "s"]
     });
@@ -106,7 +94,7 @@ fn a_plan_stops_at_the_datasets_that_it_is_told(s: &Session<'_>) -> Met {
 }
 
 fn jobs_of_a_plan_keep_their_order_through_stop_at(s: &Session<'_>) -> Met {
-    diamond(s)?;
+    s.diamond()?;
     let both = json!({"jobs": ["load", "report"], "stop_at": ["clean"]});
     s.post("/plans", &both).send()?.is(200)?.tells(json!({
         "stages": [["load"], ["report"]],
@@ -119,7 +107,7 @@ fn jobs_of_a_plan_keep_their_order_through_stop_at(s: &Session<'_>) -> Met {
 fn a_plan_is_drawn_as_accept_asks(s: &Session<'_>) -> Met {
     const GRAPHVIZ: &str = "text/vnd.graphviz";
     const MERMAID: &str = "text/vnd.mermaid";
-    diamond(s)?;
+    s.diamond()?;
     let plan = s.get(&format!("{}/plan", dataset("end")));
     let prefers_mermaid = format!("{GRAPHVIZ};q=0.4, {MERMAID};q=0.5");
     for (accept, media_type, begin) in [

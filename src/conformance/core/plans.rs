@@ -38,20 +38,8 @@ pub const CASES: &[Case] = &[
     ),
 ];
 
-/// A diamond, with a job beside it.
-fn diamond(s: &Session<'_>) -> Met {
-    s.create()?;
-    s.given(&[
-        ("load", &["raw"], &["clean"]),
-        ("report", &["clean", "extra"], &["r"]),
-        ("score \"1\"", &["clean"], &["s"]),
-        ("final", &["r", "s"], &["end"]),
-        ("apart", &["raw"], &["other"]),
-    ])
-}
-
 fn the_plan_of_a_dataset_has_the_jobs_it_needs_and_no_others(s: &Session<'_>) -> Met {
-    diamond(s)?;
+    s.diamond()?;
     let plan = s.get(&format!("{}/plan", dataset("end"))).send()?.is(200)?;
     plan.tells(json!({
         "graph": s.graph(), "version": 5,
@@ -61,7 +49,7 @@ fn the_plan_of_a_dataset_has_the_jobs_it_needs_and_no_others(s: &Session<'_>) ->
 }
 
 fn a_plan_has_stages_dependencies_and_sources_in_byte_order(s: &Session<'_>) -> Met {
-    diamond(s)?;
+    s.diamond()?;
     let plan = s.get(&format!("{}/plan", dataset("end"))).send()?.is(200)?;
     plan.tells(json!({
         "targets": ["end"],
@@ -76,7 +64,7 @@ fn a_plan_has_stages_dependencies_and_sources_in_byte_order(s: &Session<'_>) -> 
 }
 
 fn the_digest_of_a_plan_is_the_hash_of_its_lines(s: &Session<'_>) -> Met {
-    diamond(s)?;
+    s.diamond()?;
     let plan = s.get(&format!("{}/plan", dataset("end"))).send()?.is(200)?;
     let digest = "12680884f476aa593f38af52ea6661dbb3413c851a158ea7c3ca32f650a1b64e";
     plan.tells(json!({"digest": digest}))?;

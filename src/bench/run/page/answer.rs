@@ -2,9 +2,9 @@
 //! graph costs less, which way of taking turns serves most and where it loses, and why to believe
 //! it.
 
-use super::markup::figure;
+use super::markup::{capital, figure, whole};
 use crate::bench::run::comparisons::{
-    Group, comparisons, differ_in_base, differ_in_durability, groups, unsound,
+    Group, differ_in_base, differ_in_durability, per_second, unsound,
 };
 use crate::bench::run::floors::starved;
 use crate::bench::run::results::{CheckVerdict, Compared, Key, Outcome, Results};
@@ -57,14 +57,12 @@ pub fn most_nodes(groups: &[Group<'_>]) -> Option<u32> {
 }
 
 impl Answer {
-    /// What these results say.
+    /// What these results say, in groups, and compared.
     #[must_use]
-    pub fn of(results: &Results) -> Self {
-        let groups = groups(&results.points);
-        let compared = comparisons(&results.points, results.plan.blocks);
+    pub fn of(results: &Results, groups: &[Group<'_>], compared: &[Compared]) -> Self {
         Self {
-            storage: storage(&groups, &compared),
-            turns: turns(&groups, results.plan.blocks),
+            storage: storage(groups, compared),
+            turns: turns(groups, results.plan.blocks),
             trust: trust(results),
             warnings: warnings(results),
         }
@@ -84,13 +82,6 @@ fn times(ratios: &[f64]) -> String {
     let high = ratios.iter().copied().fold(0.0, f64::max);
     let (low, high) = (figure(low), figure(high));
     if low == high { format!("{low} times") } else { format!("{low} to {high} times") }
-}
-
-/// The text with a capital letter.
-fn capital(text: &str) -> String {
-    let mut letters = text.chars();
-    let first = letters.next().into_iter().flat_map(char::to_uppercase);
-    first.chain(letters).collect()
 }
 
 /// How often rows took more processor time than the log alone under all loads, and how often less.
@@ -216,13 +207,8 @@ fn on_main_load(groups: &[Group<'_>], compared: &[Compared]) -> String {
     }
 }
 
-fn per_second(group: &Group<'_>) -> Option<Estimate> {
-    let all = group.points.iter().map(|(_, measured)| measured.figures.per_second);
-    Estimate::of(&all.collect::<Vec<_>>())
-}
-
-/// What one serves in times of the other, block by block; nothing where what answers survive, or what
-/// they began with, is not the same.
+/// What one serves in times of the other, block by block; nothing where what answers survive, or
+/// what they began with, is not the same.
 #[must_use]
 pub fn served_in_times(one: &Group<'_>, other: &Group<'_>) -> Option<Comparison> {
     if differ_in_durability(one, other).is_some() || differ_in_base(one, other) {
@@ -249,7 +235,7 @@ fn turns(groups: &[Group<'_>], blocks: u32) -> String {
         let all =
             groups.iter().filter(|group| group.key.of("") == *load && is_sound(group, blocks));
         let mut all: Vec<(&Group<'_>, f64)> =
-            all.filter_map(|group| Some((group, per_second(group)?.median))).collect();
+            all.filter_map(|group| Some((group, group.estimate(per_second)?.median))).collect();
         all.sort_by(|one, other| other.1.total_cmp(&one.1));
         all
     };
@@ -358,24 +344,12 @@ fn loses<'g>(
         ),
         [(_, most), ..] => {
             format!(
-                " {name} serves less than another design under {} of {loads} loads at which it could be compared: least {most}.",
+                " {name} serves less than another design under {} of {loads} loads at which it could \
+                 be compared: least {most}.",
                 lost.len()
             )
         }
     }
-}
-
-/// A count, with commas.
-pub fn whole(count: usize) -> String {
-    let digits = count.to_string();
-    let mut told = String::new();
-    for (at, digit) in digits.char_indices() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            told.push(',');
-        }
-        told.push(digit);
-    }
-    told
 }
 
 fn trust(results: &Results) -> String {
@@ -457,11 +431,19 @@ fn warnings(results: &Results) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::super::super::made_up;
+    use super::super::markup::whole;
     use super::*;
+    use crate::bench::run::comparisons::{comparisons, groups};
 
-    /// Results of all that `quick` measures of `register`, with so many requests a second by design.
+    /// Results of all that `quick` measures of `register`, with so many requests a second by
+    /// design.
     fn results(rate: impl Fn(&str) -> f64) -> Results {
         made_up::rated("run --workloads register", |key, _| rate(&key.design))
+    }
+
+    fn of(results: &Results) -> Answer {
+        let compared = comparisons(&results.points, results.plan.blocks);
+        Answer::of(results, &groups(&results.points), &compared)
     }
 
     fn is_log(design: &str) -> bool {
@@ -471,12 +453,12 @@ mod tests {
     #[test]
     fn whichever_costs_less_is_told_with_how_much() {
         let log_wins = |design: &str| if is_log(design) { 2_000.0 } else { 1_600.0 };
-        let said = Answer::of(&results(log_wins)).storage;
+        let said = of(&results(log_wins)).storage;
         assert!(said.starts_with(&format!("Event sourcing costs less than {ON_ROWS}: ")), "{said}");
         assert!(said.contains("take 1.25 times the servers’ processor time"), "{said}");
         assert!(said.contains("on SQLite") && said.contains("in all 3 pairs"), "{said}");
         let rows_win = |design: &str| if is_log(design) { 1_600.0 } else { 2_000.0 };
-        let said = Answer::of(&results(rows_win)).storage;
+        let said = of(&results(rows_win)).storage;
         assert!(said.starts_with(&format!("{ON_ROWS} costs less than {ON_A_LOG}: ")), "{said}");
         assert!(said.contains("the log alone takes 1.25 times"), "{said}");
         // In one pair of three.
@@ -492,7 +474,7 @@ mod tests {
                 **measured = made_up::measurement(1_500.0);
             }
         }
-        let said = Answer::of(&some).storage;
+        let said = of(&some).storage;
         assert!(said.contains("in some ways of taking turns: "), "{said}");
         assert!(said.contains("in 1 of 3 pairs of designs; in the others"), "{said}");
     }
@@ -504,7 +486,7 @@ mod tests {
             design if is_log(design) => 1_300.0,
             _ => 1_600.0,
         };
-        let said = Answer::of(&results(rate)).storage;
+        let said = of(&results(rate)).storage;
         assert!(said.contains("depends on how nodes take turns"), "{said}");
         let less = said.find(PAIRS[2].second).unwrap();
         assert!(less < said.find(PAIRS[3].second).unwrap(), "{said}");
@@ -518,7 +500,7 @@ mod tests {
             (true, _) => 950.0,
         };
         let results = made_up::rated("run --workloads register", rate);
-        let said = Answer::of(&results).storage;
+        let said = of(&results).storage;
         let tie = format!("{ON_ROWS} and {ON_A_LOG}: no difference detected. ");
         assert!(said.starts_with(&tie), "{said}");
         assert!(said.contains("may take 0.95 to 1.10 times"), "{said}");
@@ -533,10 +515,12 @@ mod tests {
             (false, _) => 1_000.0,
         };
         let results = made_up::rated("run --workloads register,reads", |key, _| rate(key));
-        let said = Answer::of(&results).turns;
+        let said = of(&results).turns;
         assert!(said.starts_with(&format!("On one node, {best} serves most: ")), "{said}");
         assert!(said.contains("3.00 times (3.00–3.00) those of the next"), "{said}");
-        assert!(said.contains("under 1 of 2 loads at which it could be compared: least with reads of 8 clients on one node"));
+        let least = "under 1 of 2 loads at which it could be compared: least with reads of 8 clients \
+                     on one node";
+        assert!(said.contains(least), "{said}");
         assert!(said.contains("serves 2.00 times (2.00–2.00) as many"), "{said}");
     }
 
@@ -548,7 +532,7 @@ mod tests {
         let Outcome::Measured(measured) = &mut point.outcome else { panic!() };
         let (kind, finding) = ("stale-answer".to_owned(), String::new());
         measured.verdict = CheckVerdict::Invalid { kind, finding };
-        let answer = Answer::of(&results);
+        let answer = of(&results);
         assert!(
             answer.warnings[0].starts_with(&format!("{name} is INVALID in register")),
             "{answer:?}"
@@ -569,7 +553,7 @@ mod tests {
                 _ => 500.0,
             }
         });
-        let said = Answer::of(&results).turns;
+        let said = of(&results).turns;
         let both =
             format!("On one node, {best} and {wild} serve most, with no difference detected");
         assert!(said.starts_with(&both), "{said}");
@@ -586,7 +570,7 @@ mod tests {
         for point in results.points.iter_mut().filter(|point| point.key.design == best) {
             point.durability = "sqlite: nothing".to_owned();
         }
-        let said = Answer::of(&results).turns;
+        let said = of(&results).turns;
         assert!(said.starts_with("Fewer than two designs could be compared"), "{said}");
     }
 
@@ -597,7 +581,7 @@ mod tests {
             let Outcome::Measured(measured) = &mut point.outcome else { panic!() };
             measured.verdict = CheckVerdict::Failed { why: "it took too long".to_owned() };
         }
-        let said = Answer::of(&results).trust;
+        let said = of(&results).trust;
         assert!(said.starts_with("No answer was found to be right in this run"), "{said}");
         assert_eq!([7, 18, 1_610, 1_234_567].map(whole), ["7", "18", "1,610", "1,234,567"]);
     }
@@ -605,7 +589,7 @@ mod tests {
     #[test]
     fn a_run_of_few_blocks_says_nothing_of_designs() {
         let results = made_up::rated("run --workloads register --blocks 2", |_, _| 1_000.0);
-        let answer = Answer::of(&results);
+        let answer = of(&results);
         assert!(answer.storage.starts_with("No design on rows was compared"), "{answer:?}");
         assert!(answer.turns.contains("in too few blocks"), "{answer:?}");
     }

@@ -1,8 +1,8 @@
 //! Drawings as SVG: lines over a figure, dots with intervals, and stacked bars. Written out here,
 //! since each is some ten lines of arithmetic, and labels are placed so that none covers another.
 //!
-//! Widths are in units of the drawing, which is as wide as the column that it stands in; a letter of
-//! a label takes about [`LETTER`] of them.
+//! Widths are in units of the drawing, which is as wide as the column that it stands in; a letter
+//! of a label takes about [`LETTER`] of them.
 
 use std::fmt::Write as _;
 
@@ -295,13 +295,7 @@ impl Dots {
         };
         let bottom = 8.0 + ROW * self.rows.len() as f64;
         let mut svg = opened(bottom + 36.0, self.x);
-        for value in x.ticks() {
-            let at = x.at(*value);
-            let _ = write!(
-                svg,
-                "<line class=\"grid\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"8\" y2=\"{bottom:.1}\"/>"
-            );
-        }
+        lines_up(&mut svg, &x, [8.0, bottom]);
         if let Some(at) = self.reference.map(|value| x.at(value)) {
             let _ = write!(
                 svg,
@@ -309,14 +303,7 @@ impl Dots {
                  y2=\"{bottom:.1}\"/>"
             );
         }
-        ticks_below(&mut svg, &x, bottom);
-        let _ = write!(
-            svg,
-            "<text class=\"axis mid\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-            middle(self.x, f64::midpoint(left, right)),
-            bottom + 32.0,
-            escaped(self.x)
-        );
+        axis_below(&mut svg, &x, self.x, [left, right], bottom);
         for (index, row) in self.rows.iter().enumerate() {
             let y = 8.0 + ROW * (index as f64 + 0.5);
             match row {
@@ -389,8 +376,8 @@ pub struct Stack {
     pub is_invalid: bool,
 }
 
-/// Bars of the same parts, one below the other. One that is many times as long as all others is cut,
-/// if there are some.
+/// Bars of the same parts, one below the other. One that is many times as long as all others is
+/// cut, if there are some.
 #[derive(Debug, Clone)]
 pub struct Stacks {
     /// What the horizontal axis is, with its unit.
@@ -441,22 +428,8 @@ impl Stacks {
         let bottom = top + ROW * self.rows.len() as f64;
         let mut svg = opened(bottom + 36.0, self.x);
         svg += &legend;
-        for value in x.ticks() {
-            let at = x.at(*value);
-            let _ = write!(
-                svg,
-                "<line class=\"grid\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{top:.1}\" \
-                 y2=\"{bottom:.1}\"/>"
-            );
-        }
-        ticks_below(&mut svg, &x, bottom);
-        let _ = write!(
-            svg,
-            "<text class=\"axis mid\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-            middle(self.x, f64::midpoint(left, right)),
-            bottom + 32.0,
-            escaped(self.x)
-        );
+        lines_up(&mut svg, &x, [top, bottom]);
+        axis_below(&mut svg, &x, self.x, [left, right], bottom);
         for (index, row) in self.rows.iter().enumerate() {
             let y = top + ROW * index as f64;
             let class = row.colour.map_or("none".to_owned(), |colour| format!("d{colour}"));
@@ -530,6 +503,29 @@ pub fn opened(height: f64, title: &str) -> String {
     )
 }
 
+/// A line upwards from each tick. Between which heights.
+fn lines_up(svg: &mut String, x: &Scale, [top, bottom]: [f64; 2]) {
+    for value in x.ticks() {
+        let at = x.at(*value);
+        let _ = write!(
+            svg,
+            "<line class=\"grid\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{top:.1}\" y2=\"{bottom:.1}\"/>"
+        );
+    }
+}
+
+/// Ticks, and what the axis is, which is written between these places.
+fn axis_below(svg: &mut String, x: &Scale, what: &str, [left, right]: [f64; 2], bottom: f64) {
+    ticks_below(svg, x, bottom);
+    let _ = write!(
+        svg,
+        "<text class=\"axis mid\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+        middle(what, f64::midpoint(left, right)),
+        bottom + 32.0,
+        escaped(what)
+    );
+}
+
 /// What is written below an axis; nothing that would cover what stands before it.
 fn ticks_below(svg: &mut String, x: &Scale, bottom: f64) {
     let mut free_from = f64::NEG_INFINITY;
@@ -554,8 +550,8 @@ fn joined(points: &[(f64, f64)]) -> String {
 }
 
 /// A mark: full where nothing else is to be known, open where a rate was saturated, hatched where
-/// answers were wrong, ringed where the driver is measured, pale where a node was starved. The second
-/// of a row is a square.
+/// answers were wrong, ringed where the driver is measured, pale where a node was starved. The
+/// second of a row is a square.
 fn mark_at(svg: &mut String, (x, y): (f64, f64), look: Look, is_second: bool) {
     let class = match look {
         Look::Plain => "mark",

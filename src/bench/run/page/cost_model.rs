@@ -4,8 +4,8 @@
 //! latency = a · round trip + b · fsync + c · processor + d · jobs
 //!
 //! Of each design, a is fitted on the latencies of `turns`, where one request at a time is under
-//! way, with no delay and with the largest; b is how often the log was synced for a write; c is what
-//! is left of the latency without delay, once b · fsync is taken out; and d is fitted on the
+//! way, with no delay and with the largest; b is how often the log was synced for a write; c is
+//! what is left of the latency without delay, once b · fsync is taken out; and d is fitted on the
 //! smallest and the largest graph from 10,000 jobs on of `growth`, or, for a design that loads
 //! graphs anew after others have written, is what a second node adds for each job. The points
 //! between are predicted and not fitted: how far off that is, is told.
@@ -17,7 +17,8 @@ use crate::bench::run::statistics::median;
 use crate::design::Design;
 use crate::service::Refresh;
 
-/// The smallest graph from which growth is fitted, in jobs: below, what does not grow is much of it.
+/// The smallest graph from which growth is fitted, in jobs: below, what does not grow is much of
+/// it.
 const FITTED_FROM: u64 = 10_000;
 
 /// What a write of a design waits for.

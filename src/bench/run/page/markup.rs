@@ -43,6 +43,28 @@ pub fn figure(value: f64) -> String {
     format!("{value:.digits$}").replace('-', "−")
 }
 
+/// A count, with commas.
+#[must_use]
+pub fn whole(count: usize) -> String {
+    let digits = count.to_string();
+    let mut told = String::new();
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            told.push(',');
+        }
+        told.push(digit);
+    }
+    told
+}
+
+/// The text with a capital letter.
+#[must_use]
+pub fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().into_iter().flat_map(char::to_uppercase);
+    first.chain(letters).collect()
+}
+
 /// A figure of a tick: no zeros after the point.
 #[must_use]
 pub fn tick(value: f64) -> String {

@@ -7,17 +7,20 @@ use super::answer::{is_about_storage, main_load, most_nodes};
 use super::charts::{Dot, DotRow, Dots, Line, Lines, Look, Mark, Stack, Stacks};
 use super::markup::{Table, escaped, figure, tick, with_interval};
 use super::timelines;
-use crate::bench::run::comparisons::{Group, comparisons, server_us};
+use crate::bench::run::args::WRITERS;
+use crate::bench::run::comparisons::{Group, per_second, server_us};
 use crate::bench::run::events::TimeLine;
 use crate::bench::run::figures::{DRIVER, PROXY};
 use crate::bench::run::floors::{is_driver_limited, starved, times_floor};
 use crate::bench::run::hypotheses::{exponent, wasted};
-use crate::bench::run::results::{CheckVerdict, Key, Measurement, Results};
+use crate::bench::run::results::{CheckVerdict, Compared, Key, Measurement, Results};
 use crate::bench::run::setting::Setting;
 use crate::bench::run::statistics::{Estimate, Order};
+use crate::bench::run::workloads;
 use crate::design::{self, PAIRS, Pair};
 
-/// How many colours there are: those of this program's designs, and four more. Then they come again.
+/// How many colours there are: those of this program's designs, and four more. Then they come
+/// again.
 pub const COLOURS: usize = design::ALL.len() + 4;
 
 /// A drawing with what belongs to it.
@@ -47,10 +50,6 @@ pub struct Shown<'r> {
 }
 
 type Of = fn(&Measurement) -> Option<f64>;
-
-fn per_second(measured: &Measurement) -> Option<f64> {
-    Some(measured.figures.per_second)
-}
 
 fn quantile_ms(measured: &Measurement, quantile: f64) -> Option<f64> {
     Some(measured.raw.latencies().ok()?.quantile_us(quantile)? / 1e3)
@@ -139,7 +138,7 @@ impl<'r> Shown<'r> {
         for group in groups {
             let look = self.look(group);
             let is_saturated = group.points.iter().any(|(_, found)| found.figures.saturated);
-            let found = estimate(group, y).filter(|_| !is_saturated);
+            let found = group.estimate(y).filter(|_| !is_saturated);
             if found.is_none() && !is_saturated {
                 continue;
             }
@@ -173,11 +172,6 @@ impl<'r> Shown<'r> {
     }
 }
 
-fn estimate(group: &Group<'_>, of: impl Fn(&Measurement) -> Option<f64>) -> Option<Estimate> {
-    let figures = group.points.iter().filter_map(|(_, measured)| of(measured));
-    Estimate::of(&figures.collect::<Vec<_>>())
-}
-
 fn told(found: Option<Estimate>) -> String {
     found.map_or_else(String::new, |found| with_interval(found.median, found.low, found.high))
 }
@@ -204,7 +198,7 @@ fn table(
     for group in groups {
         let mut row = vec![group.key.design.clone(), varied.1(group.key)];
         let is_saturated = group.points.iter().any(|(_, found)| found.figures.saturated);
-        let found = |of: &Of| told(estimate(group, of).filter(|_| !is_saturated));
+        let found = |of: &Of| told(group.estimate(of).filter(|_| !is_saturated));
         row.extend(figures.iter().map(|(_, of)| found(of)));
         row.push(group.points.len().to_string());
         row.push(look_word(shown.look(group)).to_owned());
@@ -223,11 +217,10 @@ pub fn first(shown: &Shown<'_>) -> Option<Figure> {
     let groups = shown.of(|key| is_one(key) || key.of("") == many);
     let mut rows: Vec<(f64, DotRow)> = Vec::new();
     for group in shown.of(is_one) {
-        let Some(one) = estimate(group, server_us) else { continue };
+        let Some(one) = group.estimate(server_us) else { continue };
         let other = groups.iter().find(|other| *other.key == many.of(&group.key.design));
         let other = other.filter(|_| most.is_some());
-        let of_most =
-            other.and_then(|other| Some((estimate(other, server_us)?, shown.look(other))));
+        let of_most = other.and_then(|other| Some((other.estimate(server_us)?, shown.look(other))));
         let colour = Some(shown.colour(&group.key.design));
         let dot = |found: Estimate, look, is_second| Dot {
             value: found.median,
@@ -285,10 +278,10 @@ pub fn first(shown: &Shown<'_>) -> Option<Figure> {
 
 /// All that can be drawn of these results, in the order of the page.
 #[must_use]
-pub fn all(shown: &Shown<'_>) -> Vec<Figure> {
+pub fn all(shown: &Shown<'_>, compared: &[Compared]) -> Vec<Figure> {
     [
         given(shown),
-        choices(shown),
+        choices(shown, compared),
         writers(shown),
         load(shown),
         growth(shown),
@@ -304,8 +297,8 @@ pub fn all(shown: &Shown<'_>) -> Vec<Figure> {
     .collect()
 }
 
-/// Servers that were given, beside the designs that did the same work on one node or on as many. What
-/// does not survive the same is drawn apart.
+/// Servers that were given, beside the designs that did the same work on one node or on as many.
+/// What does not survive the same is drawn apart.
 fn given(shown: &Shown<'_>) -> Option<Figure> {
     let all = shown.of(|key| key.setting == Setting::GIVEN);
     let setting = shown.main.as_ref().map_or(Setting::SQLITE, |main| main.setting);
@@ -322,7 +315,7 @@ fn given(shown: &Shown<'_>) -> Option<Figure> {
         let found = shown.of(|key| key.of("") == *load || key.of("") == like(load));
         let mut of_load: BTreeMap<String, Vec<(f64, DotRow)>> = BTreeMap::new();
         for group in found {
-            let Some(rate) = estimate(group, per_second) else { continue };
+            let Some(rate) = group.estimate(per_second) else { continue };
             groups.push(group);
             let dots = vec![Dot {
                 value: rate.median,
@@ -576,9 +569,7 @@ fn delay(shown: &Shown<'_>) -> Option<Figure> {
 }
 
 /// What each choice explains: pairs that differ in it alone.
-fn choices(shown: &Shown<'_>) -> Option<Figure> {
-    let results = shown.results;
-    let compared = comparisons(&results.points, results.plan.blocks);
+fn choices(shown: &Shown<'_>, compared: &[Compared]) -> Option<Figure> {
     // What was measured with graphs of several sizes tells them apart.
     let size = |key: &Key| {
         let is_other = |other: &Key| other.workload == key.workload && other.size != key.size;
@@ -588,7 +579,7 @@ fn choices(shown: &Shown<'_>) -> Option<Figure> {
     let mut drawn: Vec<(&Pair, Vec<DotRow>)> = Vec::new();
     let mut table = Table::of(&["choice", "first", "second", "under", "figure", "ratio", "says"]);
     for pair in &PAIRS {
-        let is_it = |found: &&crate::bench::run::results::Compared| {
+        let is_it = |found: &&Compared| {
             found.first.design == pair.first && found.second.design == pair.second
         };
         let mut of_pair = Vec::new();
@@ -679,7 +670,7 @@ fn choices(shown: &Shown<'_>) -> Option<Figure> {
                 .to_owned(),
             drawings,
             table,
-            command: match results.plan.profile.as_str() {
+            command: match shown.results.plan.profile.as_str() {
                 "standard" => "fencepost bench run --profile standard --only-pairs".to_owned(),
                 _ => "fencepost bench run --only-pairs".to_owned(),
             },
@@ -693,9 +684,9 @@ fn is_drawn(key: &Key) -> bool {
     let usual = *setting == setting.usual();
     key.rate.is_none()
         && key.writers
-            == crate::bench::run::workloads::named(&key.workload)
+            == workloads::named(&key.workload)
                 .and_then(|workload| workload.writers)
-                .unwrap_or(crate::bench::run::args::WRITERS)
+                .unwrap_or(WRITERS)
         && (usual || setting.delay_us == Some(5_000) || !setting.snapshots)
 }
 
@@ -761,7 +752,7 @@ fn start(shown: &Shown<'_>) -> Option<Figure> {
         format!("{past}{snapshots}")
     };
     let rows = groups.iter().filter_map(|group| {
-        let found = estimate(group, first_answer_ms)?;
+        let found = group.estimate(first_answer_ms)?;
         Some(DotRow::Dots {
             label: format!("{}, {}", group.key.design, title(group.key)),
             figure: figure(found.median),
@@ -775,16 +766,17 @@ fn start(shown: &Shown<'_>) -> Option<Figure> {
         })
     });
     let rows: Vec<DotRow> = rows.collect();
-    (!rows.is_empty()).then(|| Figure {
+    let is_empty = rows.is_empty();
+    let x = "first answer, ms";
+    let drawing = Dots { x, logarithmic: false, reference: None, beside: Vec::new(), rows };
+    (!is_empty).then(|| Figure {
         title: "Cold start".to_owned(),
         caption: format!(
             "From starting a process to its first answer, with {} jobs. A long past has ten changes \
              for each job.",
             figure(one.1 as f64)
         ),
-        drawings: vec![
-            Dots { x: "first answer, ms", logarithmic: false, reference: None, beside: Vec::new(), rows }.svg(),
-        ],
+        drawings: vec![drawing.svg()],
         table: table(shown, &groups, ("with", &title), &[("first answer ms", first_answer_ms)]),
         command: shown.command(&["start", "start-churned"]),
     })
@@ -793,7 +785,7 @@ fn start(shown: &Shown<'_>) -> Option<Figure> {
 /// Processor time of a group's servers for each request, by kind of process, in microseconds.
 fn by_process(group: &Group<'_>) -> [Option<Estimate>; 3] {
     let of = |is_it: fn(&str) -> bool| {
-        estimate(group, |measured| {
+        group.estimate(|measured| {
             let all = measured.raw.processor.iter();
             let seconds: f64 =
                 all.filter(|used| is_it(&used.process)).map(|used| used.seconds).sum();

@@ -390,8 +390,7 @@ pub fn place_of(address: &Address, port: &str) -> Result<String, BenchError> {
              SCHEME://USER@HOST:PORT/DATABASE"
         )));
     }
-    let has_port = place.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
-    Ok(if has_port { place.clone() } else { format!("{place}:{port}") })
+    Ok(address.place_with_port(port))
 }
 
 fn make(
